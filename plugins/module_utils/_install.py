@@ -1,0 +1,302 @@
+# Copyright: Contributors to the edgeway.istio project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Settings of an Istio installation -> an IstioOperator, and what a re-run of istioctl would change.
+
+Pure: no Ansible, no cluster, no process. istioctl writes every rendered object by a forced server-side apply under the
+manager ``istio-operator``; what it would change is therefore the difference between an object and the result of that
+same apply as a dry run. This module prepares the object for that dry run and compares.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Object = dict[str, Any]
+
+MANAGER = "istio-operator"
+VIP_CLASS = "edgeway.istio/vip"
+SYSTEM_NAMESPACE = "istio-system"
+
+_HOSTNAME = "kubernetes.io/hostname"
+_COMPONENT = "operator.istio.io/component"
+_OWNER = "install.operator.istio.io/owning-resource"
+_VERSION = "operator.istio.io/version"
+#: Labels that `istioctl install` adds to every object after rendering; `istioctl manifest generate` lacks some of them.
+_OWNER_LABELS = (
+    "operator.istio.io/managed",
+    _VERSION,
+    _OWNER,
+    "install.operator.istio.io/owning-resource-namespace",
+    "istio.io/rev",
+    _COMPONENT,
+)
+#: `istioctl` gives this selector to injectors that a default revision tag has replaced.
+_DEACTIVATED = {"matchLabels": {"istio.io/deactivated": "never-match"}}
+_SERVER_KEYS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp")
+
+
+class InstallError(ValueError):
+    """The settings can't work. `problems` names each field with its cure."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """One set of ingress gateway pods and its Service.
+
+    `edges` are Kubernetes node names: one pod is placed on each. Without edges the scheduler places `replicas` pods.
+    """
+
+    name: str
+    namespace: str = SYSTEM_NAMESPACE
+    selector: Mapping[str, str] = field(default_factory=dict)
+    edges: tuple[str, ...] = ()
+    replicas: int = 1
+    service_type: str = "LoadBalancer"
+    load_balancer_class: str = VIP_CLASS
+    external_traffic_policy: str = "Local"
+    service_annotations: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[Mapping[str, Any], ...] = ()
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of the pods, and the selector of Deployment and Service.
+
+        Istio's chart merges its own `app` and `istio` labels under the given ones: both are always set here, or the
+        pods of a second gateway would also be chosen by the first one's Service.
+        """
+        return {"app": self.name, "istio": self.name.removeprefix("istio-"), **self.selector}
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Object:
+    """Merge two mappings key by key; `over` wins, lists are replaced whole, nothing given is altered."""
+    result: Object = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def gateways(entries: Iterable[Mapping[str, Any]], edges: Sequence[str] = ()) -> tuple[Gateway, ...]:
+    """Read the list of gateways; `edges` are the nodes of those that don't name their own.
+
+    Raises InstallError with all problems at once.
+    """
+    problems: list[str] = []
+    read: list[Gateway] = []
+    for index, entry in enumerate(entries):
+        given = {key: value for key, value in entry.items() if value is not None}
+        where = f"gateways[{index}]"
+        if not given.get("name"):
+            problems.append(f"{where}.name: is missing; give the name of the gateway's Service and Deployment")
+            continue
+        if "edges" not in given:
+            given["edges"] = edges
+        gateway = Gateway(
+            **{key: tuple(value) if isinstance(value, (list, tuple)) else value for key, value in given.items()}
+        )
+        problems += [f"{where}.{text}" for text in _problems(gateway)]
+        if any((other.namespace, other.name) == (gateway.namespace, gateway.name) for other in read):
+            problems.append(
+                f"{where}.name: {gateway.namespace}/{gateway.name} is listed twice; give each gateway a name of its own"
+            )
+        read.append(gateway)
+    if problems:
+        raise InstallError(problems)
+    return tuple(read)
+
+
+def _problems(gateway: Gateway) -> list[str]:
+    found = []
+    if len(set(gateway.edges)) != len(gateway.edges):
+        found.append("edges: a node is named twice; one gateway pod runs on each edge")
+    if gateway.service_type not in ("LoadBalancer", "NodePort", "ClusterIP"):
+        found.append(f"service_type: {gateway.service_type} is unknown; use LoadBalancer, NodePort or ClusterIP")
+    if gateway.replicas < 1:
+        found.append(f"replicas: {gateway.replicas} leaves the gateway without a pod; use 1 or more")
+    return found
+
+
+def operator(
+    *,
+    profile: str = "default",
+    hub: str = "",
+    tag: str = "",
+    revision: str = "",
+    namespace: str = SYSTEM_NAMESPACE,
+    values: Mapping[str, Any] | None = None,
+    spec: Mapping[str, Any] | None = None,
+    ingress: Sequence[Gateway] = (),
+) -> Object:
+    """Build the IstioOperator. `values` are Helm values, `spec` is merged over everything (lists replace lists)."""
+    result: Object = {"profile": profile, "components": {"ingressGateways": [_component(each) for each in ingress]}}
+    for key, value in (("hub", hub), ("tag", tag), ("revision", revision)):
+        if value:
+            result[key] = value
+    result["values"] = merged(_own_values(namespace, ingress), values or {})
+    return {
+        "apiVersion": "install.istio.io/v1alpha1",
+        "kind": "IstioOperator",
+        "metadata": {"namespace": namespace},
+        "spec": merged(result, spec or {}),
+    }
+
+
+def _own_values(namespace: str, ingress: Sequence[Gateway]) -> Object:
+    own: Object = {}
+    if namespace != SYSTEM_NAMESPACE:
+        own["global"] = {"istioNamespace": namespace}
+    if any(each.edges for each in ingress):
+        # The number of pods is the number of edges: an autoscaler would ask for pods that no node may take.
+        own["gateways"] = {"istio-ingressgateway": {"autoscaleEnabled": False}}
+    return own
+
+
+def _component(gateway: Gateway) -> Object:
+    service: Object = {"type": gateway.service_type}
+    if gateway.service_type == "LoadBalancer" and gateway.load_balancer_class:
+        service["loadBalancerClass"] = gateway.load_balancer_class
+    if gateway.service_type != "ClusterIP":
+        service["externalTrafficPolicy"] = gateway.external_traffic_policy
+    if gateway.ports:
+        service["ports"] = [dict(port) for port in gateway.ports]
+    settings: Object = {"service": service, "replicaCount": len(gateway.edges) or gateway.replicas}
+    if gateway.edges:
+        settings |= _placement(gateway)
+    if gateway.service_annotations:
+        settings["serviceAnnotations"] = dict(gateway.service_annotations)
+    if gateway.resources:
+        settings["resources"] = dict(gateway.resources)
+    if gateway.tolerations:
+        settings["tolerations"] = [dict(each) for each in gateway.tolerations]
+    return {
+        "name": gateway.name,
+        "namespace": gateway.namespace,
+        "enabled": True,
+        "label": gateway.labels,
+        "k8s": merged(settings, gateway.settings),
+    }
+
+
+def _placement(gateway: Gateway) -> Object:
+    """One pod on each edge. With anti-affinity a surge pod would have no node left, so a rollout replaces in place."""
+    terms = [{"matchExpressions": [{"key": _HOSTNAME, "operator": "In", "values": list(gateway.edges)}]}]
+    apart = [{"labelSelector": {"matchLabels": gateway.labels}, "topologyKey": _HOSTNAME}]
+    return {
+        "affinity": {
+            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}},
+            "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": apart},
+        },
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+    }
+
+
+# --- what a re-run would change ---
+
+
+def identity(manifest: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """(API group, kind, namespace, name); the group without its version, as an object keeps it through versions."""
+    group, slash, _ = str(manifest["apiVersion"]).rpartition("/")
+    metadata = manifest["metadata"]
+    return (group if slash else "", str(manifest["kind"]), str(metadata.get("namespace", "")), str(metadata["name"]))
+
+
+def as_installed(manifest: Mapping[str, Any], live: Mapping[str, Any], version: str) -> Object:
+    """A rendered object as `istioctl install` would apply it over `live`.
+
+    Adds the owner labels that istioctl sets after rendering, and keeps what istiod and istioctl themselves set once it
+    runs: the failure policy of the validating webhooks (istiod raises it from Ignore to Fail) and the selectors of an
+    injector that the default revision tag replaced. `version` is istioctl's own.
+    """
+    wanted: Object = copy.deepcopy(dict(manifest))
+    labels = wanted["metadata"].setdefault("labels", {})
+    for key in _OWNER_LABELS:
+        current = live["metadata"].get("labels", {}).get(key)
+        if key not in labels and current is not None:
+            labels[key] = version if key == _VERSION else current
+    if wanted["kind"] in ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"):
+        before = {hook["name"]: hook for hook in live.get("webhooks", ())}
+        for hook in wanted.get("webhooks", ()):
+            _keep_webhook(hook, before.get(hook["name"], {}))
+    return wanted
+
+
+def _keep_webhook(hook: Object, before: Mapping[str, Any]) -> None:
+    if hook.get("failurePolicy") == "Ignore" and before.get("failurePolicy") == "Fail":
+        hook["failurePolicy"] = "Fail"
+    if before.get("objectSelector") == _DEACTIVATED and before.get("namespaceSelector") == _DEACTIVATED:
+        hook["objectSelector"] = copy.deepcopy(_DEACTIVATED)
+        hook["namespaceSelector"] = copy.deepcopy(_DEACTIVATED)
+
+
+def comparable(manifest: Mapping[str, Any]) -> Object:
+    """An object without status and without what the server counts; for comparing and for showing a difference."""
+    result: Object = {key: copy.deepcopy(value) for key, value in manifest.items() if key != "status"}
+    metadata: Object = result.get("metadata", {})
+    for key in _SERVER_KEYS:
+        metadata.pop(key, None)
+    if result.get("kind") == "Secret":
+        for key in ("data", "stringData"):
+            if key in result:
+                result[key] = {name: "(hidden)" for name in result[key]}
+    return result
+
+
+def left_over(rendered: Iterable[Mapping[str, Any]], live: Iterable[Mapping[str, Any]]) -> list[Object]:
+    """Objects that istioctl prunes at its next run: labelled by it for a component, and rendered no longer."""
+    keep = {identity(each) for each in rendered}
+    return [dict(each) for each in live if identity(each) not in keep]
+
+
+def unready(deployments: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say of each Deployment that isn't fully rolled out how far it is, and why its pods wait."""
+    waiting = list(pods)
+    lines = []
+    for each in deployments:
+        name, namespace = each["metadata"]["name"], each["metadata"]["namespace"]
+        status, wanted = each.get("status", {}), each["spec"].get("replicas", 1)
+        seen = status.get("observedGeneration", 0) >= each["metadata"].get("generation", 0)
+        ready, updated = status.get("readyReplicas", 0), status.get("updatedReplicas", 0)
+        # Old pods that are still there besides the new ones (`replicas` above `updated`) mean a rollout in progress.
+        if seen and min(ready, updated) >= wanted and status.get("replicas", 0) <= wanted:
+            continue
+        chosen = each["spec"]["selector"].get("matchLabels", {}).items()
+        reasons = sorted(
+            {
+                reason
+                for pod in waiting
+                if pod["metadata"]["namespace"] == namespace and chosen <= pod["metadata"].get("labels", {}).items()
+                for reason in _reasons(pod)
+            }
+        )
+        lines.append(
+            f"Deployment {namespace}/{name}: {ready} of {wanted} pods ready"
+            + (f", {updated} of them new" if updated < wanted else "")
+            + (f" ({'; '.join(reasons)})" if reasons else "")
+        )
+    return lines
+
+
+def _reasons(pod: Mapping[str, Any]) -> list[str]:
+    name, status = pod["metadata"]["name"], pod.get("status", {})
+    found = []
+    for condition in status.get("conditions", ()):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            found.append(f"{name} not scheduled: {condition.get('message', condition.get('reason', 'no reason given'))}")
+    for container in status.get("containerStatuses", ()):
+        state = container.get("state", {}).get("waiting")
+        if state:
+            found.append(f"{name}: {state.get('reason', 'waiting')} {state.get('message', '')}".rstrip())
+    return found
