@@ -1,0 +1,101 @@
+# Everything here works from a clean clone: each target makes what it needs first.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+# The lab's shape
+NODES ?= 3
+BOXES ?= 0
+KUBE_PROXY_MODE ?= nftables
+
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONPATH := $(CURDIR)/tests
+# Only what this checkout's ansible.cfg says, whatever the folder's permissions
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+LAB_OPTIONS := --extra-vars '{"lab_nodes": $(NODES), "lab_boxes": $(BOXES), "lab_kube_proxy_mode": "$(KUBE_PROXY_MODE)"}'
+STEPS := $(BIN)/python tools/steps.py
+
+.PHONY: help
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "The lab takes NODES=1..3 (3), BOXES=0..2 (0), KUBE_PROXY_MODE=nftables|iptables (nftables)."
+
+.PHONY: venv
+venv: .venv/.stamp ## Make the Python environment in .venv
+.venv/.stamp: tools/make-venv requirements-uv.txt requirements-dev.txt requirements-go.txt $(wildcard lab/go/*/go.mod)
+	@PYTHON=$(PYTHON) tools/make-venv
+
+.PHONY: requirements
+requirements: venv ## Pin the newest Python packages
+	for part in uv dev go; do \
+	  uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	    --custom-compile-command "make requirements" --output-file requirements-$$part.txt requirements-$$part.in; \
+	done
+
+.PHONY: lint
+lint: venv ## Check style, types, shell, YAML, documentation and security
+	@tools/lint
+
+.PHONY: sanity
+sanity: venv ## Run ansible-test sanity
+	@tools/sanity
+
+.PHONY: unit
+unit: venv ## Run the unit tests, with coverage of plugins/module_utils
+	@pytest tests/unit --cov --cov-report=term-missing:skip-covered --cov-report=xml:.cache/coverage.xml
+
+.PHONY: lab
+lab: venv ## Bring the lab up: a real cluster on this machine (root)
+	@ansible-playbook lab/up.yml $(LAB_OPTIONS)
+
+.PHONY: lab-down
+lab-down: venv ## Take the lab down; what was built stays in the cache
+	@ansible-playbook lab/down.yml
+
+.PHONY: site
+site: venv ## Put the lab's cluster behind its VIP
+	@ansible-playbook --inventory inventories/lab playbooks/site.yml
+
+.PHONY: workloads
+workloads: venv ## Start the lab's HTTP site, HTTPS site and MariaDB
+	@ansible-playbook --inventory inventories/lab lab/demo.yml
+
+.PHONY: answers
+answers: venv ## Ask the lab's VIP from outside, one client for each exposure
+	@python lab/demo/answers.py
+
+.PHONY: demo
+demo: venv ## From nothing to answers through the VIP
+	@$(STEPS) demo lab workloads site
+	@$(MAKE) answers
+
+.PHONY: e2e
+e2e: venv ## Test everything on a fresh lab, which is taken down again (KEEP=1: use and keep the one that is up)
+ifdef KEEP
+	@molecule reset --scenario-name end-to-end >/dev/null 2>&1
+	@molecule test --scenario-name end-to-end --destroy never
+else
+	@molecule test --scenario-name end-to-end
+endif
+
+.PHONY: test
+test: venv ## What CI runs: lint, sanity, unit, e2e
+	@$(STEPS) test lint sanity unit e2e
+
+.PHONY: test-all
+test-all: venv ## Run all tests there are
+	@$(STEPS) test-all lint sanity unit scenarios
+
+.PHONY: scenarios
+scenarios: venv ## Run every molecule scenario
+	@molecule test --all
+
+.PHONY: clean
+clean: ## Remove what was made in this folder (take the lab down first)
+	@if [[ -e .lab/env ]]; then echo "The lab is up: make lab-down first" >&2; exit 1; fi
+	rm -rf .venv .ansible .cache .lab .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist tests/output

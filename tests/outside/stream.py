@@ -1,0 +1,169 @@
+"""A bounded stream of requests, each on a new connection, without a retry: what is lost and for how long.
+
+The rate is kept whatever the answers do: a request that waits for its timeout doesn't delay the next ones. So N
+requests a second for S seconds are N × S attempts, and a lost one is one that a user would have lost.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import math
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+# One attempt: returns if the answer was right, raises OSError or asyncio.TimeoutError if not
+Attempt = Callable[[], Awaitable[None]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Loss:
+    """`at` in seconds from the stream's start, when the attempt began."""
+
+    at: float
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """Times in seconds. `longest_gap` lies between good answers next to each other in time, or the stream's ends."""
+
+    sent: int
+    longest_gap: float
+    gap_at: float
+    losses: tuple[Loss, ...]
+
+    @property
+    def lost(self) -> int:
+        return len(self.losses)
+
+    def __str__(self) -> str:
+        text = f"{self.sent} sent, {self.lost} lost, longest gap {self.longest_gap * 1000:.0f} ms"
+        reasons = sorted({loss.reason for loss in self.losses})
+        return f"{text} ({'; '.join(reasons)})" if reasons else text
+
+
+def http_attempt(address: str, host: str, path: str = "/", *, port: int = 80, expect: bytes = b"") -> Attempt:
+    """Good is: status 200, the body as long as it says, with `expect` in it."""
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+
+    async def attempt() -> None:
+        reader, writer = await asyncio.open_connection(address, port)
+        try:
+            writer.write(request)
+            answer = await reader.read(-1)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        status = head.split(b"\r\n", 1)[0].split(b" ", 2)[1:2]
+        if not head:
+            raise ConnectionError("closed without an answer")
+        if status != [b"200"]:
+            raise ConnectionError(f"status {b''.join(status).decode(errors='replace')}")
+        length = [line[15:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        if length and len(body) < int(length[0]):
+            raise ConnectionError("answer cut short")
+        if expect not in body:
+            raise ConnectionError("another answer")
+
+    return attempt
+
+
+def tcp_attempt(address: str, port: int, send: bytes = b"", *, expect: bytes) -> Attempt:
+    """Good is: `expect` among the bytes that come back (or come first, with nothing sent)."""
+
+    async def attempt() -> None:
+        reader, writer = await asyncio.open_connection(address, port)
+        received = b""
+        try:
+            writer.write(send)
+            while expect not in received:
+                chunk = await reader.read(65536)
+                if not chunk:
+                    raise ConnectionError("closed before the answer")
+                received += chunk
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    return attempt
+
+
+class Stream:
+    """`rate` attempts a second until `seconds` are over or the `with` block ends, whichever is first.
+
+    with Stream(http_attempt(vip, "hello.example"), rate=50, seconds=60) as stream:
+        ...  # the fault
+        stream.wait(3)
+    print(stream.report)
+    """
+
+    def __init__(self, attempt: Attempt, *, rate: float, seconds: float, timeout: float = 1.0) -> None:
+        self._attempt = attempt
+        self._interval = 1 / rate
+        self._count = math.floor(rate * seconds)
+        self._timeout = timeout
+        self._began = 0.0
+        self._sent = 0
+        self._answers: list[float] = []
+        self._losses: list[Loss] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="stream")
+        self._ended = 0.0
+
+    def __enter__(self) -> "Stream":
+        self._began = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def wait(self, seconds: float) -> None:
+        """Let the stream run on for a while; at most until its end."""
+        self._thread.join(seconds)
+
+    def finish(self) -> None:
+        """Wait for the stream's end."""
+        self._thread.join()
+
+    @property
+    def report(self) -> Report:
+        """Whole once the `with` block is over."""
+        gap, gap_at = longest_gap(sorted([0.0, *self._answers, self._ended]))
+        return Report(self._sent, gap, gap_at, tuple(sorted(self._losses, key=lambda loss: loss.at)))
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._count):
+                delay = self._began + number * self._interval - time.monotonic()
+                if delay > 0:
+                    await asyncio.sleep(delay)
+                if self._stop.is_set():
+                    break
+                self._sent += 1
+                group.create_task(self._one())
+            # The stream ends with its last attempt's beginning: one still under way may only add an answer
+            self._ended = time.monotonic() - self._began
+
+    async def _one(self) -> None:
+        at = time.monotonic() - self._began
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._attempt()
+        except TimeoutError:
+            self._losses.append(Loss(at, f"no answer in {self._timeout:g} s"))
+        except OSError as error:
+            self._losses.append(Loss(at, error.strerror or str(error)))
+        else:
+            self._answers.append(time.monotonic() - self._began)
+
+
+def longest_gap(moments: list[float]) -> tuple[float, float]:
+    """(length, beginning) of the longest of the spaces between moments, which are in order."""
+    return max(((after - before, before) for before, after in itertools.pairwise(moments)), default=(0.0, 0.0))

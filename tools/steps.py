@@ -1,0 +1,220 @@
+"""Run make targets one after the other: steps.py [--keep-going] [--show TARGET] TITLE TARGET...
+
+Each target's output goes to .cache/log/TARGET.log. The terminal shows what is being built or awaited and for how long,
+at the end what passed; after a failure the last lines of the log and where it is.
+"""
+
+import argparse
+import collections
+import dataclasses
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+
+import rich.console
+import rich.status
+import rich.table
+import rich.text
+
+LOGS = pathlib.Path(".cache/log")
+TAIL = 30  # lines of a failed step's log on the terminal
+HEARTBEAT = 60.0  # seconds between lines where there is no terminal to redraw
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# What Ansible says before it says a task's name; of other output the last line stands for what is going on
+ACTIVITY = re.compile(r"^(?:TASK|PLAY|RUNNING HANDLER) \[(.*)\]")
+
+
+@dataclasses.dataclass(slots=True)
+class Step:
+    """One make target: how it ended, how long it took in seconds and what it said last."""
+
+    target: str
+    state: str = "not run"
+    seconds: float = 0.0
+    last: str = ""
+
+    @property
+    def log(self) -> pathlib.Path:
+        return LOGS / f"{self.target}.log"
+
+
+class Activity:
+    """What a running step is doing, fed line by line from its output."""
+
+    def __init__(self) -> None:
+        self.now = "starting"
+        self.since = time.monotonic()
+        self.last = ""
+        self._tasks = False
+
+    def feed(self, line: str) -> None:
+        line = ANSI.sub("", line).strip(" \r\n=*")
+        if not line:
+            return
+        self.last = line
+        task = ACTIVITY.match(line)
+        self._tasks = self._tasks or bool(task)
+        if task:
+            self._start(task[1])
+        elif not self._tasks:
+            self._start(line)
+
+    def _start(self, what: str) -> None:
+        if what != self.now:
+            self.now, self.since = what, time.monotonic()
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def read_into(activity: Activity, process: subprocess.Popen[str], log: pathlib.Path) -> None:
+    with log.open("w") as file:
+        for line in process.stdout or ():
+            file.write(line)
+            file.flush()
+            activity.feed(line)
+
+
+def run(step: Step, console: rich.console.Console) -> None:
+    """Run one step to its end, showing what goes on; fills in the step."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    # Ansible and pytest measure and colour their output for the terminal, which the log isn't
+    environment = os.environ | {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", "COLUMNS": str(min(console.width, 120))}
+    began = time.monotonic()
+    process = subprocess.Popen(
+        ["make", step.target],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment,
+    )
+    activity = Activity()
+    reader = threading.Thread(target=read_into, args=(activity, process, step.log), daemon=True)
+    reader.start()
+    try:
+        if console.is_terminal:
+            follow_on_terminal(step, process, activity, console, began)
+        else:
+            follow_in_lines(step, process, activity, console, began)
+    except KeyboardInterrupt:
+        # An interrupt from the keyboard reached make as well; one sent to us alone did not
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        step.state = "stopped"
+        raise
+    finally:
+        reader.join(timeout=5)
+        step.seconds = time.monotonic() - began
+        step.last = activity.last
+    step.state = "failed" if process.returncode else "passed"
+
+
+def follow_on_terminal(
+    step: Step, process: subprocess.Popen[str], activity: Activity, console: rich.console.Console, began: float
+) -> None:
+    with rich.status.Status("", console=console) as status:
+        while process.poll() is None:
+            now = time.monotonic()
+            text = rich.text.Text(f"{step.target}, {duration(now - began)}: {activity.now}", overflow="ellipsis")
+            if now - activity.since >= 5:
+                text.append(f" ({duration(now - activity.since)})", style="dim")
+            text.no_wrap = True
+            status.update(text)
+            time.sleep(0.25)
+
+
+def follow_in_lines(
+    step: Step, process: subprocess.Popen[str], activity: Activity, console: rich.console.Console, began: float
+) -> None:
+    said, shown = time.monotonic(), ""
+    console.print(f"{step.target} …", highlight=False)
+    while process.poll() is None:
+        time.sleep(0.25)
+        now = time.monotonic()
+        # A new line for each task that takes its time, and a sign of life for the longest
+        new = activity.now != shown and now - activity.since >= 10
+        if new or now - said >= HEARTBEAT:
+            said, shown = now, activity.now
+            console.print(
+                f"  {step.target}, {duration(now - began)}: {activity.now} ({duration(now - activity.since)})",
+                highlight=False,
+                markup=False,
+            )
+
+
+def show_failure(step: Step, console: rich.console.Console) -> None:
+    with step.log.open(errors="replace") as file:
+        tail = collections.deque(file, maxlen=TAIL)
+    console.rule(f"the end of {step.log}")
+    console.print("".join(tail).rstrip(), markup=False, highlight=False)
+    console.rule()
+
+
+def summary(title: str, steps: list[Step], console: rich.console.Console) -> None:
+    table = rich.table.Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column()
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(overflow="fold")
+    styles = {"passed": "green", "failed": "bold red", "stopped": "yellow", "not run": "dim"}
+    for step in steps:
+        detail = step.last if step.state == "passed" else str(step.log) if step.state != "not run" else ""
+        table.add_row(
+            step.target,
+            rich.text.Text(step.state, style=styles[step.state]),
+            duration(step.seconds),
+            rich.text.Text(detail),
+        )
+    console.print()
+    console.print(table)
+    took = duration(sum(step.seconds for step in steps))
+    bad = [step for step in steps if step.state in ("failed", "stopped")]
+    if bad:
+        where = ", ".join(f"{step.target} (log: {step.log})" for step in bad)
+        console.print(f"make {title}: {bad[0].state} after {took} in {where}", highlight=False, soft_wrap=True)
+    else:
+        console.print(f"make {title}: passed in {took}", highlight=False)
+
+
+def interrupt(_signal: int, _frame: types.FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep-going", action="store_true", help="run the targets after a failed one too")
+    parser.add_argument("--show", default="", help="print what this target said")
+    parser.add_argument("title")
+    parser.add_argument("targets", nargs="+")
+    options = parser.parse_args()
+    console = rich.console.Console()
+    steps = [Step(target) for target in options.targets]
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        for step in steps:
+            run(step, console)
+            console.print(f"{step.target} {step.state}, {duration(step.seconds)}", highlight=False)
+            if step.target == options.show:
+                console.print(step.log.read_text(), markup=False, highlight=False, soft_wrap=True)
+            if step.state == "failed":
+                show_failure(step, console)
+                if not options.keep_going:
+                    break
+    except KeyboardInterrupt:
+        console.print(f"Stopped; make {options.title} goes on from there")
+    summary(options.title, steps, console)
+    return 0 if all(step.state == "passed" for step in steps) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
