@@ -11,9 +11,13 @@ same apply as a dry run. This module prepares the object for that dry run and co
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from ._model import ModelError
+from ._reader import Problem
 
 Object = dict[str, Any]
 
@@ -21,6 +25,7 @@ MANAGER = "istio-operator"
 VIP_CLASS = "edgeway.istio/vip"
 SYSTEM_NAMESPACE = "istio-system"
 
+_DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _HOSTNAME = "kubernetes.io/hostname"
 _COMPONENT = "operator.istio.io/component"
 _OWNER = "install.operator.istio.io/owning-resource"
@@ -37,14 +42,6 @@ _OWNER_LABELS = (
 #: `istioctl` gives this selector to injectors that a default revision tag has replaced.
 _DEACTIVATED = {"matchLabels": {"istio.io/deactivated": "never-match"}}
 _SERVER_KEYS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp")
-
-
-class InstallError(ValueError):
-    """The settings can't work. `problems` names each field with its cure."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,43 +86,54 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Object:
     return result
 
 
-def gateways(entries: Iterable[Mapping[str, Any]], edges: Sequence[str] = ()) -> tuple[Gateway, ...]:
-    """Read the list of gateways; `edges` are the nodes of those that don't name their own.
+def gateways(
+    entries: Iterable[Mapping[str, Any]],
+    *,
+    namespace: str = SYSTEM_NAMESPACE,
+    edges: Sequence[str] = (),
+    tolerations: Sequence[Mapping[str, Any]] = (),
+) -> tuple[Gateway, ...]:
+    """Read the list of gateways. `namespace`, `edges` and `tolerations` are for entries that don't give their own.
 
-    Raises InstallError with all problems at once.
+    A key whose value is None counts as not given. Raises ModelError with all problems at once.
     """
-    problems: list[str] = []
+    problems: list[Problem] = []
     read: list[Gateway] = []
     for index, entry in enumerate(entries):
-        given = {key: value for key, value in entry.items() if value is not None}
-        where = f"gateways[{index}]"
-        if not given.get("name"):
-            problems.append(f"{where}.name: is missing; give the name of the gateway's Service and Deployment")
-            continue
-        if "edges" not in given:
-            given["edges"] = edges
-        gateway = Gateway(
-            **{key: tuple(value) if isinstance(value, (list, tuple)) else value for key, value in given.items()}
-        )
-        problems += [f"{where}.{text}" for text in _problems(gateway)]
-        if any((other.namespace, other.name) == (gateway.namespace, gateway.name) for other in read):
-            problems.append(
-                f"{where}.name: {gateway.namespace}/{gateway.name} is listed twice; give each gateway a name of its own"
-            )
+        given = {"namespace": namespace, "edges": edges, "tolerations": tolerations}
+        given |= {key: value for key, value in entry.items() if value is not None}
+        gateway = Gateway(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+        problems += _problems(gateway, f"gateways[{index}]", read)
         read.append(gateway)
     if problems:
-        raise InstallError(problems)
+        raise ModelError(tuple(problems))
     return tuple(read)
 
 
-def _problems(gateway: Gateway) -> list[str]:
+def _problems(gateway: Gateway, path: str, before: Iterable[Gateway]) -> list[Problem]:
     found = []
+    if len(gateway.name) > 63 or not _DNS_LABEL.fullmatch(gateway.name):
+        found.append(
+            Problem(f"{path}.name", f"{gateway.name!r} is no name for a Service", "Use a-z, 0-9 and -, at most 63 of them")
+        )
+    if any((each.namespace, each.name) == (gateway.namespace, gateway.name) for each in before):
+        found.append(
+            Problem(
+                f"{path}.name", f"{gateway.namespace}/{gateway.name} is listed twice", "Give each gateway a name of its own"
+            )
+        )
+    elif any((each.namespace, each.labels) == (gateway.namespace, gateway.labels) for each in before):
+        found.append(
+            Problem(
+                f"{path}.selector",
+                "another gateway in this namespace has the same labels, so each Service would also choose its pods",
+                "Give them different selectors",
+            )
+        )
     if len(set(gateway.edges)) != len(gateway.edges):
-        found.append("edges: a node is named twice; one gateway pod runs on each edge")
-    if gateway.service_type not in ("LoadBalancer", "NodePort", "ClusterIP"):
-        found.append(f"service_type: {gateway.service_type} is unknown; use LoadBalancer, NodePort or ClusterIP")
+        found.append(Problem(f"{path}.edges", "a node is named twice", "One gateway pod runs on each edge"))
     if gateway.replicas < 1:
-        found.append(f"replicas: {gateway.replicas} leaves the gateway without a pod; use 1 or more")
+        found.append(Problem(f"{path}.replicas", f"{gateway.replicas} leaves the gateway without a pod", "Use 1 or more"))
     return found
 
 
@@ -247,10 +255,6 @@ def comparable(manifest: Mapping[str, Any]) -> Object:
     metadata: Object = result.get("metadata", {})
     for key in _SERVER_KEYS:
         metadata.pop(key, None)
-    if result.get("kind") == "Secret":
-        for key in ("data", "stringData"):
-            if key in result:
-                result[key] = {name: "(hidden)" for name in result[key]}
     return result
 
 
@@ -300,3 +304,38 @@ def _reasons(pod: Mapping[str, Any]) -> list[str]:
         if state:
             found.append(f"{name}: {state.get('reason', 'waiting')} {state.get('message', '')}".rstrip())
     return found
+
+
+# --- definitions of resources (CRDs) ---
+
+_BUNDLE = "gateway.networking.k8s.io/bundle-version"
+
+
+def outdated(given: Iterable[Mapping[str, Any]], live: Iterable[Mapping[str, Any]]) -> list[Object]:
+    """The given objects of a Gateway API bundle that the cluster lacks or has from an older bundle.
+
+    An object there without the bundle's annotation counts as older; nothing newer is ever replaced. Raises ModelError
+    when one object is given twice, as in a folder that holds the standard and the experimental channel.
+    """
+    there = {identity(each): each for each in live}
+    chosen: dict[tuple[str, str, str, str], Object] = {}
+    result = []
+    for manifest in given:
+        key = identity(manifest)
+        if key in chosen:
+            cure = "Give one channel: the folder `standard` or `experimental`, or its bundle file"
+            raise ModelError((Problem("path", f"{key[1]} {key[3]} is given twice", cure),))
+        chosen[key] = dict(manifest)
+        if key not in there or bundle_version(there[key]) < bundle_version(manifest):
+            result.append(dict(manifest))
+    return result
+
+
+def bundle_version(manifest: Mapping[str, Any]) -> tuple[int, ...]:
+    """`v1.6.0` as (1, 6, 0, 1), `v1.6.0-rc.1` as (1, 6, 0, 0, 1): a candidate is older. () without the annotation."""
+    text = str((manifest["metadata"].get("annotations") or {}).get(_BUNDLE, ""))
+    match = re.fullmatch(r"v(\d+)\.(\d+)\.(\d+)(?:-(.+))?", text)
+    if not match:
+        return ()
+    candidate = [int(number) for number in re.findall(r"\d+", match[4])] if match[4] else []
+    return (*(int(match[part]) for part in (1, 2, 3)), 0 if match[4] else 1, *candidate)
