@@ -44,8 +44,10 @@ class Report:
         return f"{text} ({'; '.join(reasons)})" if reasons else text
 
 
-def http_attempt(address: str, host: str, path: str = "/", *, port: int = 80, expect: bytes = b"") -> Attempt:
-    """Good is: status 200, the body as long as it says, with `expect` in it."""
+def http_attempt(
+    address: str, host: str, path: str = "/", *, port: int = 80, status: int = 200, expect: bytes = b""
+) -> Attempt:
+    """Good is: this status, the body as long as it says, with `expect` in it."""
     request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
 
     async def attempt() -> None:
@@ -58,11 +60,11 @@ def http_attempt(address: str, host: str, path: str = "/", *, port: int = 80, ex
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
         head, _, body = answer.partition(b"\r\n\r\n")
-        status = head.split(b"\r\n", 1)[0].split(b" ", 2)[1:2]
         if not head:
             raise ConnectionError("closed without an answer")
-        if status != [b"200"]:
-            raise ConnectionError(f"status {b''.join(status).decode(errors='replace')}")
+        got = b"".join(head.split(b"\r\n", 1)[0].split(b" ", 2)[1:2]).decode(errors="replace")
+        if got != str(status):
+            raise ConnectionError(f"status {got}")
         length = [line[15:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
         if length and len(body) < int(length[0]):
             raise ConnectionError("answer cut short")

@@ -114,6 +114,11 @@ def test_http_attempt(port: int, path: str, expect: bytes, reason: str | None) -
     assert {loss.reason for loss in report.losses} == ({reason} if reason else set())
 
 
+def test_http_attempt_that_expects_not_found(port: int) -> None:
+    attempt = stream.http_attempt("127.0.0.1", "hello.example", "/none", port=port, status=404)
+    assert _run(attempt, rate=20, seconds=0.1).lost == 0
+
+
 def test_http_attempt_where_nothing_listens() -> None:
     report = _run(stream.http_attempt("127.0.0.1", "hello.example", port=1), rate=20, seconds=0.1)
     assert report.lost == report.sent == 2

@@ -1,0 +1,95 @@
+"""The lab that is up, as its inventory and .lab/ describe it: machines over SSH, VIP holders, the power switch."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import json
+import pathlib
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import testinfra
+
+ROOT = pathlib.Path(__file__).parents[2]
+KUBECONFIG = ROOT / ".lab/kubeconfig"
+INVENTORY = ROOT / "inventories/lab"
+
+
+@dataclasses.dataclass(frozen=True)
+class Lab:
+    """`machines` is name: address. `edges` are in order of priority, the VIP's preferred holder first."""
+
+    vip: str
+    machines: dict[str, str]
+    edges: tuple[str, ...]
+    exposures: tuple[dict[str, Any], ...]
+
+    @functools.cached_property
+    def authority(self) -> str:
+        """The certificate (PEM) that signed those of the lab's servers."""
+        return (ROOT / ".lab/tls/ca.crt").read_text()
+
+    def host(self, name: str) -> Any:
+        """A machine for testinfra. No kept connection: it would hang when the machine's power is cut."""
+        ssh = ROOT / ".lab/ssh"
+        return testinfra.get_host(
+            f"ssh://root@{self.machines[name]}",
+            ssh_identity_file=str(ssh / "id_ed25519"),
+            ssh_extra_args=f"-o UserKnownHostsFile={ssh / 'known_hosts'} -o LogLevel=ERROR",
+            controlpersist=0,
+            timeout=3,
+        )
+
+    def holders(self) -> list[str]:
+        """The edges whose kernel has the VIP; one that can't be reached has lost it as far as clients can tell."""
+
+        def holds(name: str) -> bool:
+            shown = self.host(name).run(f"ip -oneline address show to {self.vip}/32")
+            return shown.rc == 0 and self.vip in shown.stdout
+
+        with concurrent.futures.ThreadPoolExecutor(len(self.edges)) as pool:
+            return [name for name, holding in zip(self.edges, pool.map(holds, self.edges), strict=True) if holding]
+
+    def power(self, name: str, *, on: bool) -> None:
+        """Pull a machine's plug, or start it again and wait for its SSH."""
+        subprocess.run(
+            ["ansible-playbook", "lab/node.yml", "-e", f"node={name}", "-e", f"state={'on' if on else 'off'}"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+
+def load() -> Lab:
+    """Read the lab's inventory. FileNotFoundError where no lab is up."""
+    if not KUBECONFIG.exists():
+        raise FileNotFoundError(f"{KUBECONFIG}: no lab is up; make lab")
+    listed = json.loads(
+        subprocess.run(
+            ["ansible-inventory", "--inventory", str(INVENTORY), "--list"], check=True, capture_output=True, text=True
+        ).stdout
+    )
+    variables = listed["_meta"]["hostvars"]
+    edges = tuple(listed["edges"]["hosts"])
+    first = variables[edges[0]]
+    vips = first["edgeway_vip"]
+    return Lab(
+        vip=vips if isinstance(vips, str) else vips[0],
+        machines={name: values["ansible_host"] for name, values in variables.items() if "ansible_host" in values},
+        edges=edges,
+        exposures=tuple(first["edgeway_exposures"]),
+    )
+
+
+def wait_for(what: str, check: Callable[[], bool], *, seconds: float, every: float = 1.0) -> float:
+    """Seconds until `check()` held; TimeoutError with `what` if it never did."""
+    began = time.monotonic()
+    while not check():
+        if time.monotonic() - began > seconds:
+            raise TimeoutError(f"{what}: not in {seconds:g} s")
+        time.sleep(every)
+    return time.monotonic() - began
