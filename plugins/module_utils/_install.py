@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._model import ModelError
-from ._reader import Problem
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
 
 Object = dict[str, Any]
 
@@ -29,6 +29,7 @@ _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _HOSTNAME = "kubernetes.io/hostname"
 _COMPONENT = "operator.istio.io/component"
 _OWNER = "install.operator.istio.io/owning-resource"
+_KEPT = "install.operator.istio.io/owning-resource-not-pruned"
 _VERSION = "operator.istio.io/version"
 #: Labels that `istioctl install` adds to every object after rendering; `istioctl manifest generate` lacks some of them.
 _OWNER_LABELS = (
@@ -100,9 +101,10 @@ def gateways(
     problems: list[Problem] = []
     read: list[Gateway] = []
     for index, entry in enumerate(entries):
-        given = {"namespace": namespace, "edges": edges, "tolerations": tolerations}
+        given: Object = {"namespace": namespace, "edges": list(edges), "tolerations": list(tolerations)}
         given |= {key: value for key, value in entry.items() if value is not None}
-        gateway = Gateway(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+        fields: Object = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        gateway = Gateway(**fields)
         problems += _problems(gateway, f"gateways[{index}]", read)
         read.append(gateway)
     if problems:
@@ -110,31 +112,21 @@ def gateways(
     return tuple(read)
 
 
-def _problems(gateway: Gateway, path: str, before: Iterable[Gateway]) -> list[Problem]:
-    found = []
+def _problems(gateway: Gateway, path: str, before: Iterable[Gateway]) -> Iterator[Problem]:
+    name = f"{gateway.namespace}/{gateway.name}"
+    others = [each for each in before if each.namespace == gateway.namespace]
     if len(gateway.name) > 63 or not _DNS_LABEL.fullmatch(gateway.name):
-        found.append(
-            Problem(f"{path}.name", f"{gateway.name!r} is no name for a Service", "Use a-z, 0-9 and -, at most 63 of them")
-        )
-    if any((each.namespace, each.name) == (gateway.namespace, gateway.name) for each in before):
-        found.append(
-            Problem(
-                f"{path}.name", f"{gateway.namespace}/{gateway.name} is listed twice", "Give each gateway a name of its own"
-            )
-        )
-    elif any((each.namespace, each.labels) == (gateway.namespace, gateway.labels) for each in before):
-        found.append(
-            Problem(
-                f"{path}.selector",
-                "another gateway in this namespace has the same labels, so each Service would also choose its pods",
-                "Give them different selectors",
-            )
-        )
+        cure = "Use a-z, 0-9 and -, at most 63 of them"
+        yield Problem(f"{path}.name", f"{gateway.name!r} is no name for a Service", cure)
+    if any(each.name == gateway.name for each in others):
+        yield Problem(f"{path}.name", f"{name} is listed twice", "Give each gateway a name of its own")
+    elif any(each.labels == gateway.labels for each in others):
+        message = "another gateway of this namespace has the same labels, so each Service would also choose its pods"
+        yield Problem(f"{path}.selector", message, "Give them different selectors")
     if len(set(gateway.edges)) != len(gateway.edges):
-        found.append(Problem(f"{path}.edges", "a node is named twice", "One gateway pod runs on each edge"))
+        yield Problem(f"{path}.edges", "a node is named twice", "One gateway pod runs on each edge")
     if gateway.replicas < 1:
-        found.append(Problem(f"{path}.replicas", f"{gateway.replicas} leaves the gateway without a pod", "Use 1 or more"))
-    return found
+        yield Problem(f"{path}.replicas", f"{gateway.replicas} leaves {name} without a pod", "Use 1 or more")
 
 
 def operator(
@@ -258,8 +250,25 @@ def comparable(manifest: Mapping[str, Any]) -> Object:
     return result
 
 
+def prune_selector(operator: Mapping[str, Any], version: str) -> str:
+    """The label selector of what `istioctl install` of this version may prune: what the same install made before."""
+    labels = {
+        "operator.istio.io/managed": "Reconcile",
+        _VERSION: version,
+        "install.operator.istio.io/owning-resource-namespace": operator["metadata"]["namespace"],
+        "istio.io/rev": revision(operator),
+    }
+    return ",".join([*(f"{key}={value}" for key, value in labels.items()), _COMPONENT, f"{_KEPT}!=true"])
+
+
+def revision(operator: Mapping[str, Any]) -> str:
+    """The revision as Istio's labels have it."""
+    spec = operator["spec"]
+    return str(spec.get("values", {}).get("revision") or spec.get("revision") or "default")
+
+
 def left_over(rendered: Iterable[Mapping[str, Any]], live: Iterable[Mapping[str, Any]]) -> list[Object]:
-    """Objects that istioctl prunes at its next run: labelled by it for a component, and rendered no longer."""
+    """Objects of an earlier install that are rendered no longer."""
     keep = {identity(each) for each in rendered}
     return [dict(each) for each in live if identity(each) not in keep]
 
@@ -293,17 +302,15 @@ def unready(deployments: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str
     return lines
 
 
-def _reasons(pod: Mapping[str, Any]) -> list[str]:
+def _reasons(pod: Mapping[str, Any]) -> Iterator[str]:
     name, status = pod["metadata"]["name"], pod.get("status", {})
-    found = []
     for condition in status.get("conditions", ()):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            found.append(f"{name} not scheduled: {condition.get('message', condition.get('reason', 'no reason given'))}")
+            yield f"{name} not scheduled: {condition.get('message') or condition.get('reason')}"
     for container in status.get("containerStatuses", ()):
         state = container.get("state", {}).get("waiting")
         if state:
-            found.append(f"{name}: {state.get('reason', 'waiting')} {state.get('message', '')}".rstrip())
-    return found
+            yield f"{name}: {state.get('reason', 'waiting')} {state.get('message', '')}".rstrip()
 
 
 # --- definitions of resources (CRDs) ---
@@ -331,6 +338,12 @@ def outdated(given: Iterable[Mapping[str, Any]], live: Iterable[Mapping[str, Any
     return result
 
 
+def established(definition: Mapping[str, Any]) -> bool:
+    """Whether the server serves a CustomResourceDefinition, by its own condition."""
+    conditions = definition.get("status", {}).get("conditions", ())
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+
 def bundle_version(manifest: Mapping[str, Any]) -> tuple[int, ...]:
     """`v1.6.0` as (1, 6, 0, 1), `v1.6.0-rc.1` as (1, 6, 0, 0, 1): a candidate is older. () without the annotation."""
     text = str((manifest["metadata"].get("annotations") or {}).get(_BUNDLE, ""))
@@ -339,3 +352,43 @@ def bundle_version(manifest: Mapping[str, Any]) -> tuple[int, ...]:
         return ()
     candidate = [int(number) for number in re.findall(r"\d+", match[4])] if match[4] else []
     return (*(int(match[part]) for part in (1, 2, 3)), 0 if match[4] else 1, *candidate)
+
+
+def bundle_line(manifest: Mapping[str, Any]) -> str:
+    """One object of a bundle as a difference shows it: its name, version and channel."""
+    notes = manifest["metadata"].get("annotations") or {}
+    channel = notes.get("gateway.networking.k8s.io/channel", "no channel")
+    return f"{manifest['kind']} {manifest['metadata']['name']}: {notes.get(_BUNDLE, 'no version')}, {channel}\n"
+
+
+# --- how istioctl and Helm reach the cluster ---
+
+
+def kubeconfig(options: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str | Object | None, str | None]:
+    """The kubeconfig and the context that a program run beside kubernetes.core's options needs.
+
+    A path, or a kubeconfig to write to a file where the options hold one, or hold a host and a token instead. (None,
+    None) leaves it to the program's own defaults. Environment variables count as in kubernetes.core (K8S_AUTH_*).
+    """
+
+    def given(name: str) -> Any:
+        value = options.get(name)
+        return environ.get(f"K8S_AUTH_{name.upper()}") if value is None else value
+
+    host, token = given("host"), given("api_key")
+    if not (host and token):
+        return given("kubeconfig"), given("context")
+    cluster: Object = {"server": host}
+    if given("ca_cert"):
+        cluster["certificate-authority"] = given("ca_cert")
+    if str(given("validate_certs")).lower() in ("false", "no", "0"):
+        cluster["insecure-skip-tls-verify"] = True
+    name = "edgeway"
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": cluster}],
+        "users": [{"name": name, "user": {"token": token}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    }, None

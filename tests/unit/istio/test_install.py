@@ -6,7 +6,6 @@ import copy
 from typing import Any
 
 import pytest
-
 from ansible_collections.edgeway.istio.plugins.module_utils import _install
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 
@@ -37,9 +36,7 @@ def test_the_service_is_a_load_balancer_of_our_class_from_the_start() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("kind", "fields"), [("NodePort", {"type", "externalTrafficPolicy"}), ("ClusterIP", {"type"})]
-)
+@pytest.mark.parametrize(("kind", "fields"), [("NodePort", {"type", "externalTrafficPolicy"}), ("ClusterIP", {"type"})])
 def test_other_service_types_get_no_class(kind: str, fields: set[str]) -> None:
     assert set(component({"name": "blue", "service_type": kind})["k8s"]["service"]) == fields
 
@@ -73,7 +70,10 @@ def test_user_settings_are_merged_over_ours() -> None:
 
 def test_hub_tag_and_revision_are_left_to_istioctl_when_empty() -> None:
     assert not {"hub", "tag", "revision"} & set(_install.operator()["spec"])
-    assert _install.operator(hub="h", tag="t", revision="r")["spec"].items() >= {"hub": "h", "tag": "t", "revision": "r"}.items()
+    assert (
+        _install.operator(hub="h", tag="t", revision="r")["spec"].items()
+        >= {"hub": "h", "tag": "t", "revision": "r"}.items()
+    )
 
 
 def test_an_entrys_own_edges_and_namespace_win() -> None:
@@ -180,14 +180,20 @@ def test_a_deployment_in_the_middle_of_a_rollout_is_not_ready(status: dict[str, 
     assert len(_install.unready([deployment(**status)], [])) == 1
 
 
-def test_why_pods_wait_is_told() -> None:
-    def pod(name: str, **status: Any) -> dict[str, Any]:
-        return {"metadata": {"name": name, "namespace": "istio-system", "labels": {"app": "gateway", "x": "y"}}, "status": status}
+def pod(name: str, namespace: str = "istio-system", **status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": "gateway", "x": "y"}},
+        "status": status,
+    }
 
+
+def test_why_pods_wait_is_told() -> None:
+    unscheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
+    no_image = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
     pods = [
-        pod("p1", conditions=[{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]),
-        pod("p2", containerStatuses=[{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]),
-        {"metadata": {"name": "other", "namespace": "elsewhere", "labels": {"app": "gateway"}}, "status": {"conditions": [{"type": "PodScheduled", "status": "False"}]}},
+        pod("p1", conditions=[unscheduled]),
+        pod("p2", containerStatuses=[no_image]),
+        pod("other", "elsewhere", conditions=[unscheduled]),
     ]
     (line,) = _install.unready([deployment(replicas=3, readyReplicas=1, updatedReplicas=3)], pods)
     assert line == (

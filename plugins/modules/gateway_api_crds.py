@@ -1,0 +1,104 @@
+#!/usr/bin/python
+# Copyright: Contributors to the edgeway.istio project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gateway_api_crds
+short_description: Install the Gateway API's definitions where they are missing or older
+version_added: 0.1.0
+description:
+  - Writes those objects of a Gateway API bundle that the cluster lacks or has from an older bundle.
+  - Never replaces a newer one, and removes nothing.
+options:
+  path:
+    description:
+      - A file of the bundle, such as C(standard-install.yaml), or a folder of such files.
+      - A folder holds one channel. One with both is refused, since the same definitions are in either.
+    type: path
+    required: true
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+attributes:
+  check_mode:
+    description: Says which objects would be written.
+    support: full
+  diff_mode:
+    description: Shows the bundle's version and channel of each object, before and after.
+    support: full
+requirements:
+  - kubernetes >= 29
+  - PyYAML
+author:
+  - Contributors to the edgeway.istio project (@edgeway)
+"""
+
+EXAMPLES = r"""
+- name: Have the Gateway API 1.6 at least
+  edgeway.istio.gateway_api_crds:
+    path: files/gateway-api-1.6.0-standard.yaml
+"""
+
+RETURN = r"""
+changes:
+  description: What was written, or would be in check mode.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - verb: create
+      api_version: apiextensions.k8s.io/v1
+      kind: CustomResourceDefinition
+      namespace: ''
+      name: tcproutes.gateway.networking.k8s.io
+"""
+
+from pathlib import Path
+
+import yaml
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.edgeway.istio.plugins.module_utils import _cluster, _install, _istioctl
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
+
+
+def main() -> None:
+    options = {"path": {"type": "path", "required": True}}
+    module = AnsibleModule(argument_spec={**AUTH_ARG_SPEC, **options}, supports_check_mode=True)
+    try:
+        module.exit_json(**run(module))
+    except (ModelError, _cluster.ClusterError) as error:
+        module.fail_json(msg=str(error))
+
+
+def run(module: AnsibleModule) -> dict:
+    given = read(module, Path(module.params["path"]))
+    cluster = _cluster.connect(module.params)
+    changes = _istioctl.definitions(cluster, given)
+    if changes and not module.check_mode:
+        _istioctl.establish(cluster, changes)
+    result = {"changed": bool(changes), "changes": [each.summary() for each in changes]}
+    if module._diff:
+        result["diff"] = {
+            "before": "".join(_install.bundle_line(each.before) for each in changes if each.before),
+            "after": "".join(_install.bundle_line(each.manifest) for each in changes),
+        }
+    return result
+
+
+def read(module: AnsibleModule, path: Path) -> list:
+    files = sorted(each for each in path.iterdir() if each.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
+    try:
+        found = [each for file in files for each in _istioctl.read_yaml(file.read_text())]
+    except (OSError, yaml.YAMLError) as error:
+        module.fail_json(msg=f"path: {error}. Give a file or folder of the Gateway API's definitions.")
+    bundle = [each for each in found if _install.bundle_version(each)]
+    if not bundle:
+        module.fail_json(msg=f"path: {path} holds no object of a Gateway API bundle. Give a file or folder that does.")
+    return bundle
+
+
+if __name__ == "__main__":
+    main()
