@@ -1,0 +1,54 @@
+# Copyright: Contributors to the edgeway.istio project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules' argument specs, and the parts that modules share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
+
+PUBLISH = ("api", "gateway", "state", "prune", "validate", "force", "wait", "wait_timeout")
+"""Options of the module exposures that are fields of _publish.Options by the same name."""
+
+EXPOSURES: dict[str, Any] = {
+    **AUTH_ARG_SPEC,
+    "exposures": {"type": "list", "elements": "dict", "default": []},
+    "api": {"choices": ["istio", "gateway_api"], "default": "istio"},
+    "gateway": {"type": "dict"},
+    "set": {"default": "default"},
+    "state": {"choices": ["present", "absent", "rendered"], "default": "present"},
+    "prune": {"type": "bool", "default": True},
+    "validate": {"type": "bool", "default": True},
+    "force": {"type": "bool", "default": False},
+    "wait": {"type": "bool", "default": True},
+    "wait_timeout": {"type": "int", "default": 120},
+}
+
+GATEWAY_SERVICE: dict[str, Any] = {
+    **AUTH_ARG_SPEC,
+    "namespace": {"default": "istio-system"},
+    "name": {"default": "istio-ingressgateway"},
+    "ports": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "port": {"type": "int", "required": True},
+            "name": {},
+            "target_port": {"type": "int"},
+            "node_port": {"type": "int"},
+            "protocol": {"choices": ["TCP", "UDP"], "default": "TCP"},
+        },
+    },
+    "vips": {"type": "list", "elements": "str", "default": []},
+    "set": {"default": "default"},
+    "state": {"choices": ["present", "absent"], "default": "present"},
+    "force": {"type": "bool", "default": False},
+}
+
+
+def problem(found: Any) -> dict[str, str]:
+    """Return a Problem as a module returns it."""
+    return {"path": found.path, "message": found.message, "cure": found.cure}

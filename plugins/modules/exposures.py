@@ -1,0 +1,213 @@
+#!/usr/bin/python
+# Copyright: Contributors to the edgeway.istio project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: exposures
+short_description: Publish services through an Istio ingress gateway
+version_added: 0.1.0
+description:
+  - Publishes a list of services over HTTP, HTTPS, TLS passthrough and TCP, through Istio's own API or the Gateway API.
+  - The whole list is one change. Every object is compared with the cluster and tried by a server-side dry run before
+    the first one is written; if a write fails, what was written is put back.
+  - Ports that the list needs on the gateway's Service are owned through server-side apply, so that installing Istio
+    again keeps them.
+  - Runs on the control machine, with the Python package C(kubernetes).
+options:
+  exposures:
+    description: The list. Each entry publishes one service; the collection's documentation describes every field.
+    type: list
+    elements: dict
+    default: []
+  api:
+    description: Which API's objects are made.
+    type: str
+    choices: [istio, gateway_api]
+    default: istio
+  gateway:
+    description:
+      - The gateway to publish through, for entries that don't name their own.
+      - When not given, C(istio-ingressgateway) in C(istio-system), or the only other one that there is.
+    type: dict
+  set:
+    description:
+      - The name of this list. Objects of other sets are never touched, and a name that another set holds is an error.
+    type: str
+    default: default
+  state:
+    description:
+      - With V(present) the cluster holds what the list says.
+      - With V(absent) everything that the set has made is removed, and its ports are given up.
+      - With V(rendered) the objects are returned. Neither a cluster nor the Python package is needed.
+    type: str
+    choices: [present, absent, rendered]
+    default: present
+  prune:
+    description: Whether objects of the set that the list doesn't ask for any more are deleted.
+    type: bool
+    default: true
+  validate:
+    description: Whether findings about the cluster are looked for before anything is written.
+    type: bool
+    default: true
+  force:
+    description: Whether fields that another field manager owns are taken over. Otherwise they are an error.
+    type: bool
+    default: false
+  wait:
+    description: Whether to wait until every gateway pod has the new configuration.
+    type: bool
+    default: true
+  wait_timeout:
+    description: How long to wait, in seconds.
+    type: int
+    default: 120
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+attributes:
+  check_mode:
+    description: Changes nothing, and returns what would change as the server's dry run shows it.
+    support: full
+  diff_mode:
+    description: Returns each object before and after, without what the server alone writes.
+    support: full
+  action_group:
+    description: Use C(group/edgeway.istio.edgeway) in C(module_defaults) to set authentication options.
+    support: full
+    membership:
+      - edgeway.istio.edgeway
+requirements:
+  - kubernetes >= 24.2.0, not for O(state=rendered)
+author:
+  - Contributors to the edgeway.istio project
+seealso:
+  - module: edgeway.istio.gateway_service
+"""
+
+EXAMPLES = r"""
+- name: Publish a site, its HTTPS and a database
+  edgeway.istio.exposures:
+    exposures:
+      - name: bookinfo
+        namespace: bookinfo
+        protocol: HTTP
+        hostnames: [bookinfo.example]
+        backend: {service: productpage, port: 9080}
+      - name: shop
+        namespace: shop
+        protocol: HTTPS
+        hostnames: [shop.example]
+        tls: {secret: shop-cert}
+        redirect_http: true
+        backend: {service: shop, port: 80}
+      - {name: mysql, namespace: db, protocol: TCP, port: 65532, backend: {service: mysql, port: 3306}}
+
+- name: Look at the objects without a cluster
+  edgeway.istio.exposures:
+    exposures: "{{ edgeway_exposures }}"
+    state: rendered
+  register: rendered
+
+- name: Remove all that this list has made
+  edgeway.istio.exposures:
+    state: absent
+"""
+
+RETURN = r"""
+manifests:
+  description: All objects that the list asks for. What a Secret holds is hidden.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - apiVersion: networking.istio.io/v1
+      kind: Gateway
+      metadata: {name: bookinfo, namespace: bookinfo}
+changes:
+  description: Every object of the set, and what was done to it. Ports on a Service that isn't ours are an update.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    verb: {description: "V(create), V(update), V(delete) or V(unchanged).", type: str}
+    api_version: {description: The object's apiVersion., type: str}
+    kind: {description: The object's kind., type: str}
+    namespace: {description: The object's namespace., type: str}
+    name: {description: The object's name., type: str}
+  sample:
+    - {verb: create, api_version: networking.istio.io/v1, kind: VirtualService, namespace: bookinfo, name: bookinfo}
+findings:
+  description: What was found about the list and the cluster.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    code: {description: What it is., type: str}
+    severity: {description: "V(error), V(warning) or V(unknown).", type: str}
+    message: {description: The reason and the cure., type: str}
+    cure: {description: What to do about it., type: str}
+    objects: {description: The objects concerned., type: list, elements: str}
+  sample: []
+endpoints:
+  description: Where each exposure answers.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name: {description: The exposure., type: str}
+    namespace: {description: Its namespace., type: str}
+    protocol: {description: Its protocol., type: str}
+    port: {description: The port on the VIP., type: int}
+    node_port: {description: The port on every node., type: int}
+    urls: {description: For HTTP, HTTPS and TLS., type: list, elements: str}
+    addresses: {description: VIP and port., type: list, elements: str}
+  sample:
+    - name: bookinfo
+      namespace: bookinfo
+      protocol: HTTP
+      port: 80
+      node_port: 31380
+      urls: ["http://bookinfo.example/"]
+      addresses: ["10.77.0.100:80"]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _publish
+from ansible_collections.edgeway.istio.plugins.module_utils._cluster import ClusterError, connect
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=_arguments.EXPOSURES, supports_check_mode=True)
+    params = module.params
+    options = _publish.Options(
+        set_name=params["set"],
+        check=module.check_mode,
+        **{name: params[name] for name in _arguments.PUBLISH},
+    )
+    try:
+        if options.state == "rendered":
+            result = _publish.render(params["exposures"], options)
+        else:
+            result = _publish.publish(params["exposures"], options, connect(params))
+    except ModelError as error:
+        module.fail_json(msg=str(error), problems=[_arguments.problem(problem) for problem in error.problems])
+    except ClusterError as error:
+        module.fail_json(msg=str(error))
+    for warning in result.warnings:
+        module.warn(warning)
+    module.exit_json(
+        changed=result.changed,
+        manifests=result.manifests,
+        changes=[change.summary() for change in result.changes],
+        findings=result.findings,
+        endpoints=result.endpoints,
+        diff=result.diff,
+    )
+
+
+if __name__ == "__main__":
+    main()
