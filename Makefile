@@ -17,6 +17,7 @@ export PYTHONPATH := $(CURDIR)/tests
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # The lab's playbooks need no inventory, and molecule shall not give them the one of a lab before
 export MOLECULE_ANSIBLE_ARGS_STRICT_MODE := 1
+export MOLECULE_COMMAND_BORDERS := 0
 
 LAB_OPTIONS := --extra-vars '{"lab_nodes": $(NODES), "lab_boxes": $(BOXES), "lab_kube_proxy_mode": "$(KUBE_PROXY_MODE)"}'
 STEPS := $(BIN)/python tools/steps.py

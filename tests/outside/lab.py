@@ -46,8 +46,11 @@ class Lab:
         """The edges whose kernel has the VIP; one that can't be reached has lost it as far as clients can tell."""
 
         def holds(name: str) -> bool:
-            shown = self.host(name).run(f"ip -oneline address show to {self.vip}/32")
-            return shown.rc == 0 and self.vip in shown.stdout
+            try:
+                shown = self.host(name).check_output(f"ip -oneline address show to {self.vip}/32")
+            except RuntimeError:  # ssh itself failed
+                return False
+            return f" {self.vip}/" in shown
 
         with concurrent.futures.ThreadPoolExecutor(len(self.edges)) as pool:
             return [name for name, holding in zip(self.edges, pool.map(holds, self.edges), strict=True) if holding]
