@@ -97,6 +97,7 @@ def run(step: Step, console: rich.console.Console) -> None:
         text=True,
         errors="replace",
         env=environment,
+        process_group=0,  # so that stopping reaches what make has started too
     )
     activity = Activity()
     reader = threading.Thread(target=read_into, args=(activity, process, step.log), daemon=True)
@@ -107,9 +108,7 @@ def run(step: Step, console: rich.console.Console) -> None:
         else:
             follow_in_lines(step, process, activity, console, began)
     except KeyboardInterrupt:
-        # An interrupt from the keyboard reached make as well; one sent to us alone did not
-        process.send_signal(signal.SIGINT)
-        process.wait()
+        stop(process)
         step.state = "stopped"
         raise
     finally:
@@ -117,6 +116,17 @@ def run(step: Step, console: rich.console.Console) -> None:
         step.seconds = time.monotonic() - began
         step.last = activity.last
     step.state = "failed" if process.returncode else "passed"
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """End a step with all that it has started, politely first."""
+    for number, patience in ((signal.SIGINT, 20), (signal.SIGTERM, 5), (signal.SIGKILL, None)):
+        os.killpg(process.pid, number)
+        try:
+            process.wait(patience)
+            return
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def follow_on_terminal(

@@ -1,0 +1,69 @@
+"""tools/steps.py must never call a failed step passed, and must say where its log is."""
+
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+STEPS = pathlib.Path(__file__).parents[3] / "tools/steps.py"
+MAKEFILE = """
+good:
+	@echo "TASK [build] ***"; echo "12 passed"
+bad:
+	@echo "first"; echo "what is wrong" >&2; exit 3
+slow:
+	@echo "TASK [wait] ***"; sleep 30
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    (tmp_path / "Makefile").write_text(MAKEFILE)
+    return tmp_path
+
+
+def run(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(STEPS), *arguments], cwd=folder, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_all_pass(folder: pathlib.Path) -> None:
+    ended = run(folder, "--show", "good", "demo", "good")
+    assert ended.returncode == 0
+    assert "12 passed" in ended.stdout
+    assert ended.stdout.splitlines()[-1].startswith("make demo: passed in ")
+    assert (folder / ".cache/log/good.log").read_text() == "TASK [build] ***\n12 passed\n"
+
+
+def test_a_failure_ends_the_run_and_shows_why_and_where(folder: pathlib.Path) -> None:
+    ended = run(folder, "demo", "bad", "good")
+    assert ended.returncode == 1
+    assert "what is wrong" in ended.stdout
+    assert ended.stdout.splitlines()[-1].endswith("in bad (log: .cache/log/bad.log)")
+    assert "not run" in ended.stdout
+    assert not (folder / ".cache/log/good.log").exists()
+
+
+def test_keep_going_runs_the_rest_and_fails_all_the_same(folder: pathlib.Path) -> None:
+    ended = run(folder, "--keep-going", "test", "bad", "good")
+    assert ended.returncode == 1
+    assert "12 passed" in ended.stdout
+    assert ended.stdout.splitlines()[-1].startswith("make test: failed after ")
+
+
+def test_a_stopped_run_is_not_a_passed_one(folder: pathlib.Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(STEPS), "demo", "slow"], cwd=folder, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "slow …\n"
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=15)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert "make demo: stopped after " in said
