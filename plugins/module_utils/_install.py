@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.edgeway.istio.plugins.module_utils import _kinds
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
 
@@ -206,13 +207,6 @@ def _placement(gateway: Gateway) -> Object:
 # --- what a re-run would change ---
 
 
-def identity(manifest: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """(API group, kind, namespace, name); the group without its version, as an object keeps it through versions."""
-    group, slash, _ = str(manifest["apiVersion"]).rpartition("/")
-    metadata = manifest["metadata"]
-    return (group if slash else "", str(manifest["kind"]), str(metadata.get("namespace", "")), str(metadata["name"]))
-
-
 def as_installed(manifest: Mapping[str, Any], live: Mapping[str, Any], version: str) -> Object:
     """A rendered object as `istioctl install` would apply it over `live`.
 
@@ -269,8 +263,8 @@ def revision(operator: Mapping[str, Any]) -> str:
 
 def left_over(rendered: Iterable[Mapping[str, Any]], live: Iterable[Mapping[str, Any]]) -> list[Object]:
     """Objects of an earlier install that are rendered no longer."""
-    keep = {identity(each) for each in rendered}
-    return [dict(each) for each in live if identity(each) not in keep]
+    keep = {_kinds.key_of(each) for each in rendered}
+    return [dict(each) for each in live if _kinds.key_of(each) not in keep]
 
 
 def unready(deployments: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -324,15 +318,15 @@ def outdated(given: Iterable[Mapping[str, Any]], live: Iterable[Mapping[str, Any
     An object there without the bundle's annotation counts as older; nothing newer is ever replaced. Raises ModelError
     when one object is given twice, as in a folder that holds the standard and the experimental channel.
     """
-    there = {identity(each): each for each in live}
-    chosen: dict[tuple[str, str, str, str], Object] = {}
+    there = {_kinds.key_of(each): each for each in live}
+    chosen: set[_kinds.Key] = set()
     result = []
     for manifest in given:
-        key = identity(manifest)
+        key = _kinds.key_of(manifest)
         if key in chosen:
             cure = "Give one channel: the folder `standard` or `experimental`, or its bundle file"
             raise ModelError((Problem("path", f"{key[1]} {key[3]} is given twice", cure),))
-        chosen[key] = dict(manifest)
+        chosen.add(key)
         if key not in there or bundle_version(there[key]) < bundle_version(manifest):
             result.append(dict(manifest))
     return result

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from ansible_collections.edgeway.istio.plugins.module_utils import _install, _kinds
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
-from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, Refused
+from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
 
 Manifest = dict[str, Any]
 
@@ -115,7 +115,7 @@ def get(cluster: Cluster, manifest: Mapping[str, Any]) -> Manifest | None:
     """The live object of this manifest's kind and name, None where there is none."""
     try:
         found, _status = cluster.request("GET", path(manifest))
-    except Refused as refused:
+    except RefusedError as refused:
         if refused.status == 404:
             return None
         raise
@@ -159,7 +159,7 @@ def find(cluster: Cluster, api_version: str, kind: str, selector: str = "") -> l
     query = {"labelSelector": selector} if selector else None
     try:
         page, _status = cluster.request("GET", _kinds.Kind(group, kind, plural(kind), 0).path(version), query=query)
-    except Refused as refused:
+    except RefusedError as refused:
         if refused.status == 404:
             return []
         raise
@@ -176,7 +176,7 @@ def check_edges(cluster: Cluster, gateways: Iterable[_install.Gateway]) -> None:
         return
     try:
         nodes = find(cluster, "v1", "Node")
-    except Refused as refused:
+    except RefusedError as refused:
         if refused.status == 403:
             return
         raise
@@ -251,11 +251,11 @@ def difference(change: Change) -> dict[str, str]:
 def definitions(cluster: Cluster, given: Sequence[Manifest]) -> list[Change]:
     """What has to be written so that the cluster has the given Gateway API bundle, or a newer one."""
     live = [each for each in cluster.every(lambda each: get(cluster, each), given) if each]
-    there = {_install.identity(each): each for each in live}
+    there = {_kinds.key_of(each): each for each in live}
     return [
         Change("update" if before else "create", before, manifest, DEFINITIONS_MANAGER)
         for manifest in _install.outdated(given, live)
-        for before in [there.get(_install.identity(manifest))]
+        for before in [there.get(_kinds.key_of(manifest))]
     ]
 
 
