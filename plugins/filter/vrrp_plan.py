@@ -1,0 +1,62 @@
+# Copyright: Contributors to the edgeway.istio project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter vrrp_plan: see vrrp_plan.yml beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.edgeway.istio.plugins.module_utils import _vrrp
+
+
+def _edge(name: str, variables: Mapping[str, Any]) -> _vrrp.Edge:
+    return _vrrp.Edge(
+        name=str(name),
+        address=str(variables.get("keepalived_address") or variables.get("ansible_host") or name),
+        address6=str(variables.get("keepalived_address6") or ""),
+    )
+
+
+def vrrp_plan(
+    vips: Any,
+    edge: str,
+    edges: Sequence[str],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    facts: Mapping[str, Any],
+    checks: Any = (),
+    preempt: bool = False,
+    replace_config: bool = False,
+) -> dict[str, Any]:
+    """Give one edge's virtual routers as plain data; problems as sentences."""
+    plan = _vrrp.plan(
+        vips,
+        checks,
+        edge=edge,
+        edges=[_edge(name, hostvars[name]) for name in edges],
+        links=facts["links"],
+        foreign_config=facts["config"] == "foreign" and not replace_config,
+        preempt=preempt,
+    )
+    return {
+        "instances": [dataclasses.asdict(instance) for instance in plan.instances],
+        "units": [
+            {
+                "name": name,
+                "instances": list(names),
+                "weights": next(dataclasses.asdict(i.weights) for i in plan.instances if i.unit == name),
+            }
+            for name, names in plan.units.items()
+        ],
+        "checks": [dataclasses.asdict(check) for check in plan.checks],
+        "problems": [str(problem) for problem in plan.problems],
+    }
+
+
+class FilterModule:
+    """Ansible looks for this name."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"vrrp_plan": vrrp_plan}

@@ -1,0 +1,145 @@
+#!/usr/bin/python3
+# Copyright: Contributors to the edgeway.istio project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Clear VIPs which a dead or frozen keepalived left behind.
+
+Another edge takes a VIP over when this one's adverts cease; only keepalived takes it away from here. So whoever holds
+a VIP must have a keepalived that runs. It is seen running by its voluntary context switches: a keepalived that is well
+sleeps and wakes at each advert, one that is stopped, stuck in the kernel or spinning doesn't.
+
+Usage: guard --patience SECONDS [INTERFACE=ADDRESS/PREFIX ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+PID_FILES = ("run/keepalived/vrrp.pid", "run/keepalived_vrrp.pid", "run/vrrp.pid")
+PERIOD = 0.25
+
+
+class Keepalived:
+    """The VRRP process and its parent, as /proc shows them. `root` is for tests."""
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = Path(root)
+        self.pids: tuple[int, ...] = ()
+        self._switches = -1
+
+    def moved(self) -> bool:
+        """Say whether the VRRP process ran since the last call. A new one did."""
+        pid = self._pid()
+        status = self._status(pid)
+        switches = int(status.get("voluntary_ctxt_switches", "-1"))
+        moved = switches >= 0 and (pid, switches) != (*self.pids[-1:], self._switches)
+        self._switches = switches
+        self.pids = ()
+        if switches >= 0:
+            parent = int(status.get("PPid", "0"))
+            self.pids = (parent, pid) if self._status(parent) else (pid,)
+        return moved
+
+    def _pid(self) -> int:
+        for name in PID_FILES:
+            with contextlib.suppress(OSError, ValueError):
+                return int((self.root / name).read_text(encoding="ascii"))
+        return 0
+
+    def _status(self, pid: int) -> dict[str, str]:
+        """Read a process's status; empty unless it is a keepalived that lives: the number may be another's by now."""
+        try:
+            text = (self.root / "proc" / str(pid) / "status").read_text(encoding="utf-8")
+        except OSError:
+            return {}
+        fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+        alive = fields.get("Name", "").startswith("keepalived") and not fields.get("State", "Z").startswith(("Z", "X"))
+        return fields if alive else {}
+
+
+class Guard:
+    """Decides when to clear."""
+
+    def __init__(
+        self, vips: Sequence[tuple[str, str]], patience: float, moved: Callable[[], bool], clear: Callable[[], None]
+    ) -> None:
+        self.vips = vips
+        self.patience = patience
+        self._moved = moved
+        self._clear = clear
+        self._seen: float | None = None
+        self._last_look: float | None = None
+
+    def look(self, now: float) -> bool:
+        """Look once, at `now` seconds of a monotonic clock; says whether it cleared."""
+        # After a pause of its own (a frozen machine, a debugger) the guard gives keepalived its time again
+        paused = self._last_look is not None and now - self._last_look > self.patience
+        self._last_look = now
+        if self._moved() or self._seen is None or paused:
+            self._seen = now
+            return False
+        if now - self._seen < self.patience:
+            return False
+        self._clear()
+        return True
+
+
+def present(interface: str, address: str) -> bool:
+    """Say whether an interface carries an address."""
+    found = subprocess.run(
+        ["ip", "-oneline", "address", "show", "dev", interface, "to", address.split("/", maxsplit=1)[0]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return bool(found.stdout.strip())
+
+
+def clear(vips: Sequence[tuple[str, str]], keepalived: Keepalived) -> None:
+    """Take the VIPs off their interfaces, then end a frozen keepalived: systemd starts it anew, as a backup."""
+    for interface, address in vips:
+        if present(interface, address):
+            subprocess.run(["ip", "address", "delete", address, "dev", interface], check=False)
+            print(f"cleared {address} from {interface}: keepalived doesn't run", flush=True)
+    # The parent first, or it would start another child that systemd knows nothing of
+    for pid in keepalived.pids:
+        print(f"ending keepalived {pid}, which is frozen", flush=True)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def tell_systemd(message: str) -> None:
+    """Send a message as sd_notify does; nothing where systemd didn't start us."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(message.encode(), "\0" + path[1:] if path.startswith("@") else path)
+
+
+def main() -> int:
+    """Look every quarter of a second, for ever."""
+    parser = argparse.ArgumentParser(description="Clear VIPs which a dead or frozen keepalived left behind.")
+    parser.add_argument("--patience", type=float, required=True, metavar="SECONDS")
+    parser.add_argument("vips", nargs="*", metavar="INTERFACE=ADDRESS")
+    options = parser.parse_args()
+    vips = [tuple(vip.split("=", 1)) for vip in options.vips]
+    keepalived = Keepalived()
+    guard = Guard(vips, options.patience, keepalived.moved, lambda: clear(vips, keepalived))
+    tell_systemd("READY=1")
+    while True:
+        guard.look(time.monotonic())
+        tell_systemd("WATCHDOG=1")
+        time.sleep(PERIOD)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
