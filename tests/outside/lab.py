@@ -55,6 +55,19 @@ class Lab:
         with concurrent.futures.ThreadPoolExecutor(len(self.edges)) as pool:
             return [name for name, holding in zip(self.edges, pool.map(holds, self.edges), strict=True) if holding]
 
+    def kubectl(self, *arguments: str) -> str:
+        """What kubectl prints, with an administrator's rights."""
+        command = [str(ROOT / ".lab/bin/kubectl"), "--kubeconfig", str(KUBECONFIG), *arguments]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if ended.returncode:
+            raise RuntimeError(f"kubectl {' '.join(arguments)}: {ended.stderr.strip()}")
+        return ended.stdout
+
+    def objects(self, *arguments: str) -> list[dict[str, Any]]:
+        """What `kubectl get ARGUMENTS` finds, each object as a dict."""
+        items: list[dict[str, Any]] = json.loads(self.kubectl("get", *arguments, "--output", "json"))["items"]
+        return items
+
     def power(self, name: str, *, on: bool) -> None:
         """Pull a machine's plug, or start it again and wait for its SSH."""
         subprocess.run(

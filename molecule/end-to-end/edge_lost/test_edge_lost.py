@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 
-import kubernetes.client
-import kubernetes.config
 import pytest
 from outside import clients, stream
-from outside.lab import KUBECONFIG, Lab, wait_for
+from outside.lab import Lab, wait_for
 
 RATE = 50  # requests a second
 TAKEN_OVER = 2.0  # seconds by which another edge must answer
@@ -19,15 +17,14 @@ def holder(lab: Lab) -> Iterator[str]:
     (name,) = lab.holders()
     yield name
     lab.power(name, on=True)
-    core = kubernetes.client.CoreV1Api(kubernetes.config.new_client_from_config(str(KUBECONFIG)))
 
     def node_ready() -> bool:
-        conditions = core.read_node_status(name).status.conditions
-        return any(condition.type == "Ready" and condition.status == "True" for condition in conditions)
+        (node,) = lab.objects("node", f"--field-selector=metadata.name={name}")
+        return any(it["type"] == "Ready" and it["status"] == "True" for it in node["status"]["conditions"])
 
     def pods_ready() -> bool:
-        pods = core.list_pod_for_all_namespaces(field_selector=f"spec.nodeName={name},status.phase=Running").items
-        return all(status.ready for pod in pods for status in pod.status.container_statuses or ())
+        pods = lab.objects("pod", "--all-namespaces", f"--field-selector=spec.nodeName={name},status.phase=Running")
+        return all(status["ready"] for pod in pods for status in pod["status"]["containerStatuses"])
 
     wait_for(f"{name} ready", node_ready, seconds=120)
     wait_for(f"pods on {name} ready", pods_ready, seconds=120)
