@@ -50,6 +50,11 @@ keepalived:
   returned: always
   type: str
   sample: /usr/sbin/keepalived
+running:
+  description: Whether keepalived runs.
+  returned: always
+  type: bool
+  sample: true
 config:
   description: Whose configuration is there, V(none), V(ours) or V(foreign).
   returned: always
@@ -89,10 +94,13 @@ def main() -> None:
     )
     ip = module.get_bin_path("ip", required=True)
     _, links, _ = module.run_command([ip, "-json", "address", "show"], check_rc=True)
+    systemctl = module.get_bin_path("systemctl", required=True)
+    stopped, _, _ = module.run_command([systemctl, "is-active", "--quiet", "keepalived.service"])
     module.exit_json(
         changed=False,
         links=json.loads(links),
         keepalived=module.get_bin_path("keepalived") or "",
+        running=stopped == 0,
         config=_config(module.params["config"], module.params["mark"]),
         guard=Path("/etc/systemd/system/keepalived-guard.service").exists(),
     )
