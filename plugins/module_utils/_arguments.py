@@ -52,3 +52,26 @@ GATEWAY_SERVICE: dict[str, Any] = {
 def problem(found: Any) -> dict[str, str]:
     """Return a Problem as a module returns it."""
     return {"path": found.path, "message": found.message, "cure": found.cure}
+
+
+_PLAIN = ("apiVersion", "kind", "name", "cluster", "user", "context", "current-context", "server", "namespace")
+
+
+def plain_values(kubeconfig: Any) -> set[str]:
+    """Return what of the option kubeconfig is no secret: its path, and the names in it.
+
+    kubernetes.core hides the whole option. Ansible then blanks its values out of every message, and an error could
+    name neither the path that doesn't exist nor any object called as something in the kubeconfig is.
+    """
+    if isinstance(kubeconfig, str):
+        return set() if "\n" in kubeconfig else {kubeconfig}
+    if isinstance(kubeconfig, list):
+        return set().union(*(plain_values(inner) for inner in kubeconfig if not isinstance(inner, str)))
+    found: set[str] = set()
+    if isinstance(kubeconfig, dict):
+        for key, value in kubeconfig.items():
+            if isinstance(value, (dict, list)):
+                found |= plain_values(value)
+            elif key in _PLAIN:
+                found.add(str(value))
+    return found

@@ -236,7 +236,9 @@ def _with_gateway(
     for gateway in {model.gateway, *(exposure.gateway for exposure in model.exposures)}:
         service = _service(services, gateway)
         labels = (service or {}).get("spec", {}).get("selector") or {}
-        if labels and gateway.selector == Gateway().selector and not set(gateway.selector) <= set(labels.items()):
+        # What parse supposes where the user names no selector
+        supposed = (("istio", gateway.service.removeprefix("istio-")),)
+        if labels and gateway.selector == supposed and not set(supposed) <= set(labels.items()):
             learnt[gateway] = replace(gateway, selector=tuple(sorted(labels.items())))
     if not learnt:
         return model
@@ -310,7 +312,7 @@ def _port_changes(
         for gateway in _ports.gateways(model):
             handled.add((gateway.namespace, gateway.service))
             service = _service(services, gateway)
-            ports = _ports.wanted(model, _installed(service), gateway)
+            ports = _ports.wanted(model, service, gateway)
             name = f"{gateway.namespace}/{gateway.service}"
             if service is not None:
                 changes.append(_port_change(service, ports, manager))
@@ -340,20 +342,6 @@ def _port_change(service: Manifest, ports: list[Manifest], manager: str) -> Chan
     else:
         settled = _fields.settled(manifest, service, manager)
     return Change("unchanged" if settled else "update", service, manifest, manager)
-
-
-def _installed(service: Manifest | None) -> Manifest | None:
-    """Return a gateway's Service with only the ports that somebody else wants: ours would hide what we need."""
-    if service is None:
-        return None
-    spec = service["spec"]
-    ports = [
-        port
-        for port in spec.get("ports") or ()
-        if not (owners := _fields.port_owners(service, port["port"], port.get("protocol", "TCP")))
-        or any(not owner.startswith("edgeway/") for owner in owners)
-    ]
-    return {**service, "spec": {**spec, "ports": ports}}
 
 
 def _finding(code: str, message: str, cure: str, objects: list[str], **more: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _fields, _kinds, _publish, _write
+from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _fields, _kinds, _ports, _publish, _write
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
@@ -132,11 +132,6 @@ def _without_service(options: Options) -> Result:
     return Result(changed, None, [diff] if changed else [], [warning])
 
 
-def port_name(port: int, protocol: str) -> str:
-    """Name a port that nobody else has named. Two owners of one port must agree, so it says nothing of the set."""
-    return f"edgeway-{protocol.lower()}-{port}"[:63]
-
-
 def _entry(service: Mapping[str, Any], wish: Mapping[str, Any]) -> Manifest:
     """Return one port as we apply it: of an installer's own port only what is asked for."""
     port, protocol = wish["port"], wish.get("protocol") or "TCP"
@@ -146,9 +141,12 @@ def _entry(service: Mapping[str, Any], wish: Mapping[str, Any]) -> Manifest:
     )
     entry: Manifest = {"port": port, "protocol": protocol}
     if wish.get("name") or not theirs:
-        entry["name"] = wish.get("name") or port_name(port, protocol)
+        entry["name"] = wish.get("name") or f"{_ports.PREFIX}{port}" + (
+            "" if protocol == "TCP" else f"-{protocol.lower()}"
+        )
     if wish.get("target_port") is not None or not theirs:
-        entry["targetPort"] = wish.get("target_port") if wish.get("target_port") is not None else port
+        # As an exposure list chooses them: several lists may own one port if they agree
+        entry["targetPort"] = wish.get("target_port") or _ports.target_port(port, set())
     if wish.get("node_port") is not None:
         entry["nodePort"] = wish["node_port"]
     return entry

@@ -183,6 +183,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelE
 def main() -> None:
     module = AnsibleModule(argument_spec=_arguments.EXPOSURES, supports_check_mode=True)
     params = module.params
+    module.no_log_values -= _arguments.plain_values(params["kubeconfig"])
     options = _publish.Options(
         set_name=params["set"],
         check=module.check_mode,

@@ -38,7 +38,7 @@ options:
         description: The port's name in the Service. Chosen when not given.
         type: str
       target_port:
-        description: The port of the gateway's pods; when not given, the same as O(ports[].port).
+        description: The port of the gateway's pods. When not given, O(ports[].port), below 1024 that and 8000 more.
         type: int
       node_port:
         description: The port on every node. The cluster chooses one when not given.
@@ -149,6 +149,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelE
 def main() -> None:
     module = AnsibleModule(argument_spec=_arguments.GATEWAY_SERVICE, supports_check_mode=True)
     params = module.params
+    module.no_log_values -= _arguments.plain_values(params["kubeconfig"])
     options = _service.Options(
         set_name=params["set"],
         check=module.check_mode,

@@ -1,0 +1,64 @@
+"""Objects that tests begin with, as a user's cluster has them once Istio is installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Json = dict[str, Any]
+
+
+def namespace(name: str) -> Json:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def service(space: str, name: str, *ports: int, **spec: Any) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": space},
+        "spec": {
+            "selector": {"app": name},
+            "ports": [{"name": f"p{port}", "port": port, "protocol": "TCP"} for port in ports],
+            **spec,
+        },
+    }
+
+
+def gateway(**spec: Any) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "istio-ingressgateway", "namespace": "istio-system"},
+        "spec": {
+            "type": "LoadBalancer",
+            "loadBalancerClass": "edgeway.istio/vip",
+            "selector": {"app": "istio-ingressgateway", "istio": "ingressgateway"},
+            "ports": [
+                {"name": "status-port", "port": 15021, "protocol": "TCP", "targetPort": 15021},
+                {"name": "http2", "port": 80, "protocol": "TCP", "targetPort": 8080},
+                {"name": "https", "port": 443, "protocol": "TCP", "targetPort": 8443},
+            ],
+            **spec,
+        },
+    }
+
+
+HTTP = {
+    "name": "shop",
+    "namespace": "shop",
+    "protocol": "HTTP",
+    "hostnames": ["shop.example"],
+    "backend": {"service": "shop", "port": 80},
+}
+TCP = {
+    "name": "mysql",
+    "namespace": "db",
+    "protocol": "TCP",
+    "port": 65532,
+    "node_port": 31532,
+    "backend": {"service": "mysql", "port": 3306},
+}
+
+
+def verbs(result: Json) -> dict[str, str]:
+    return {f"{change['kind']}/{change['name']}": change["verb"] for change in result["changes"]}

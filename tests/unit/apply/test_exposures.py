@@ -1,0 +1,239 @@
+"""The module exposures, whole, against an API server in memory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from memory_api import Server
+from memory_api.kinds import CORE
+from memory_api.sample import HTTP, TCP, service, verbs
+
+Run = Callable[..., dict[str, Any]]
+
+
+def test_publishes_and_then_changes_nothing(server: Server, run: Run) -> None:
+    first = run("exposures", exposures=[HTTP, TCP])
+    assert first["changed"]
+    assert set(verbs(first).values()) == {"create", "update"}
+    vs = server.get("VirtualService", "shop", "shop")
+    assert vs is not None
+    assert vs["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "edgeway", "edgeway.istio/set": "default"}
+    assert {entry["manager"] for entry in vs["metadata"]["managedFields"]} == {"edgeway/default"}
+    gateway = server.get("Service", "istio-system", "istio-ingressgateway")
+    assert gateway is not None
+    assert "edgeway.istio/set" not in (gateway["metadata"].get("labels") or {})
+    ours = [port for port in gateway["spec"]["ports"] if port["port"] == 65532]
+    assert [port["nodePort"] for port in ours] == [31532]
+    inventory = server.get("ConfigMap", "istio-system", "edgeway-set-default")
+    assert inventory is not None
+    assert inventory["data"]["namespaces"].split() == ["db", "istio-system", "shop"]
+    assert inventory["data"]["services"] == "istio-system/istio-ingressgateway"
+
+    before = server.state()
+    server.log.clear()
+    second = run("exposures", exposures=[TCP, HTTP])
+    assert not second["changed"]
+    assert set(verbs(second).values()) == {"unchanged"}
+    assert second["diff"] == []
+    assert server.state() == before
+    assert {request.method for request in server.log} == {"GET"}
+    lists = [request.path for request in server.log if request.path.endswith("virtualservices")]
+    assert lists == ["/apis/networking.istio.io/v1/virtualservices"]
+
+
+def test_everything_is_tried_before_the_first_write(server: Server, run: Run) -> None:
+    run("exposures", exposures=[HTTP, TCP])
+    tries = [request.dry for request in server.log if request.method in ("PATCH", "POST", "PUT", "DELETE")]
+    assert tries == sorted(tries, reverse=True)
+    # What was tried, and the inventory
+    assert tries.count(False) == tries.count(True) + 1
+
+
+def test_check_mode_shows_the_same_and_writes_nothing(server: Server, run: Run) -> None:
+    before = server.state()
+    would = run("exposures", exposures=[HTTP, TCP], check=True)
+    assert server.state() == before
+    did = run("exposures", exposures=[HTTP, TCP])
+    for name in ("changed", "changes", "manifests", "diff"):
+        assert would[name] == did[name], name
+    text = str(would["diff"])
+    assert "managedFields" not in text
+    assert "resourceVersion" not in text
+
+
+def test_prunes_its_own_and_nothing_else(server: Server, run: Run) -> None:
+    run("exposures", exposures=[HTTP, TCP])
+    run("exposures", exposures=[{**HTTP, "name": "other", "hostnames": ["other.example"]}], set="second")
+    foreign = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "by-hand", "namespace": "db"},
+        "spec": {"hosts": ["by.hand"]},
+    }
+    server.add(foreign)
+    result = run("exposures", exposures=[HTTP])
+    assert verbs(result)["VirtualService/mysql"] == "delete"
+    assert server.get("VirtualService", "db", "mysql") is None
+    assert server.get("VirtualService", "db", "by-hand") is not None
+    assert server.get("VirtualService", "shop", "other") is not None
+    gateway = server.get("Service", "istio-system", "istio-ingressgateway")
+    assert gateway is not None
+    assert 65532 not in [port["port"] for port in gateway["spec"]["ports"]]
+
+
+def test_without_prune_nothing_is_removed(server: Server, run: Run) -> None:
+    run("exposures", exposures=[HTTP, TCP])
+    assert not run("exposures", exposures=[HTTP, TCP], prune=False)["changed"]
+    result = run("exposures", exposures=[HTTP], prune=False)
+    assert "delete" not in verbs(result).values()
+    assert server.get("VirtualService", "db", "mysql") is not None
+
+
+def test_absent_leaves_the_cluster_as_it_was(server: Server, run: Run) -> None:
+    before = server.state()
+    run("exposures", exposures=[HTTP, TCP])
+    assert server.state() != before
+    assert run("exposures", state="absent", check=True)["changed"]
+    assert run("exposures", state="absent")["changed"]
+    after = server.state()
+    # nodePorts that the server chose may not be the same: they are, as no other Service took them
+    assert after == before
+    assert not run("exposures", state="absent")["changed"]
+
+
+def test_rendered_asks_nobody(server: Server, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "kubernetes"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    result = run("exposures", exposures=[HTTP, TCP], state="rendered", kubeconfig="/nowhere")
+    assert not result["changed"]
+    assert {manifest["kind"] for manifest in result["manifests"]} >= {"Gateway", "VirtualService"}
+    assert result["endpoints"][0]["addresses"] == []
+    assert server.log == []
+
+
+def test_all_errors_of_the_list_at_once(server: Server, run: Run) -> None:
+    wrong = [{**HTTP, "backend": None}, {**TCP, "port": 70000}]
+    result = run("exposures", exposures=wrong)
+    assert result["failed"]
+    assert len(result["problems"]) >= 2
+    assert {problem["path"].partition(".")[0] for problem in result["problems"]} == {"exposures[0]", "exposures[1]"}
+    assert server.writes() == []
+
+
+def test_a_name_of_another_set_or_of_nobody_is_refused(server: Server, run: Run) -> None:
+    run("exposures", exposures=[HTTP], set="first")
+    server.add(
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "VirtualService",
+            "metadata": {"name": "mysql", "namespace": "db"},
+            "spec": {"hosts": ["*"]},
+        }
+    )
+    before = server.state()
+    result = run("exposures", exposures=[HTTP, TCP], set="second")
+    assert result["failed"]
+    assert "VirtualService shop/shop belongs to the set 'first'" in result["msg"]
+    assert "VirtualService db/mysql exists already" in result["msg"]
+    assert server.state() == before
+
+
+def test_a_conflict_quotes_field_and_manager(server: Server, run: Run) -> None:
+    run("exposures", exposures=[HTTP])
+    live = server.get("VirtualService", "shop", "shop")
+    assert live is not None
+    live["spec"]["hosts"] = ["stolen.example"]
+    key = ("networking.istio.io", "VirtualService", "shop", "shop")
+    kind = next(kind for kind in server.kinds if kind.plural == "virtualservices")
+    server._update(kind, key, live, "kubectl-edit", "", dry=False)
+    before = server.state()
+    result = run("exposures", exposures=[HTTP])
+    assert result["failed"]
+    assert "VirtualService shop/shop" in result["msg"]
+    assert ".spec.hosts belongs to 'kubectl-edit'" in result["msg"]
+    assert server.state() == before
+    assert run("exposures", exposures=[HTTP], force=True)["changed"]
+    assert not run("exposures", exposures=[HTTP])["changed"]
+
+
+def test_a_port_of_someone_else_is_refused(server: Server, run: Run) -> None:
+    server.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "istio-ingressgateway", "namespace": "istio-system"},
+            "spec": {"ports": [{"name": "theirs", "port": 65532, "protocol": "TCP", "targetPort": 9999}]},
+        },
+        "platform-team",
+    )
+    before = server.state()
+    result = run("exposures", exposures=[HTTP, TCP])
+    assert result["failed"]
+    assert "65532" in result["msg"]
+    assert server.state() == before
+
+
+def test_a_node_port_of_another_service_is_refused(server: Server, run: Run) -> None:
+    taken = service("shop", "other", 81, type="NodePort")
+    taken["spec"]["ports"][0]["nodePort"] = 31532
+    server.add(taken)
+    result = run("exposures", exposures=[TCP])
+    assert result["failed"]
+    assert "nodePort 31532 is taken by port 81 of Service shop/other" in result["msg"]
+    assert server.writes() == []
+
+
+def test_check_mode_before_istio_is_there(run: Run, server: Server) -> None:
+    server.kinds = CORE
+    del server.objects["", "Service", "istio-system", "istio-ingressgateway"]
+    del server.objects["", "Namespace", "", "istio-system"]
+    would = run("exposures", exposures=[HTTP, TCP], check=True)
+    assert not would.get("failed")
+    assert would["changed"]
+    assert verbs(would)["VirtualService/shop"] == "create"
+    told = str(would["warnings"])
+    assert "edgeway.istio.istio" in told
+    assert "istio-system/istio-ingressgateway doesn't exist yet" in told
+    # For real it is an error that says the same
+    failed = run("exposures", exposures=[HTTP, TCP])
+    assert failed["failed"]
+    assert "role edgeway.istio.istio" in failed["msg"]
+    assert server.writes() == []
+
+
+def test_missing_crds_are_one_error(run: Run, server: Server) -> None:
+    server.kinds = CORE
+    result = run("exposures", exposures=[HTTP])
+    assert result["failed"]
+    assert "the cluster doesn't serve networking.istio.io/v1 Gateway" in result["msg"]
+    assert result["msg"].count("Install the CRDs") == 1
+    assert server.writes() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kubeconfig": "/nowhere/kubeconfig"}, ["/nowhere/kubeconfig doesn't exist", "K8S_AUTH_KUBECONFIG"]),
+        ({"kubeconfig": None, "host": "http://127.0.0.1:9", "api_key": "x"}, ["http://127.0.0.1:9", "doesn't answer"]),
+    ],
+)
+def test_no_cluster_is_one_clear_error(run: Run, options: dict[str, Any], words: list[str]) -> None:
+    result = run("exposures", exposures=[HTTP], **options)
+    assert result["failed"]
+    assert "Traceback" not in result["msg"]
+    for word in words:
+        assert word in result["msg"]
+
+
+def test_finds_the_only_gateway_and_its_labels(run: Run, server: Server) -> None:
+    found = server.objects.pop(("", "Service", "istio-system", "istio-ingressgateway"))
+    found["metadata"]["name"] = "edge"
+    found["spec"]["selector"] = {"app": "edge", "istio": "ingress"}
+    server.objects["", "Service", "istio-system", "edge"] = found
+    run("exposures", exposures=[HTTP])
+    gateways = [item for key, item in server.objects.items() if key[1] == "Gateway"]
+    assert [item["spec"]["selector"] for item in gateways] == [{"app": "edge", "istio": "ingress"}]

@@ -1,0 +1,150 @@
+"""The module gateway_service, whole, against an API server in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from memory_api import Server
+from memory_api.kinds import Kind
+from memory_api.sample import HTTP, TCP, gateway, service
+
+Run = Callable[..., dict[str, Any]]
+
+
+PORTS = [{"port": 65532, "node_port": 31532}, {"port": 80, "node_port": 30080}]
+VIP = "10.77.0.100"
+
+
+def ports(server: Server) -> dict[int, tuple[Any, int]]:
+    live = server.get("Service", "istio-system", "istio-ingressgateway")
+    assert live is not None
+    return {port["port"]: (port["targetPort"], port["nodePort"]) for port in live["spec"]["ports"]}
+
+
+def vips(server: Server) -> list[str]:
+    live = server.get("Service", "istio-system", "istio-ingressgateway")
+    assert live is not None
+    return [entry["ip"] for entry in live.get("status", {}).get("loadBalancer", {}).get("ingress", [])]
+
+
+def test_ports_node_ports_and_vip(server: Server, run: Run) -> None:
+    would = run("gateway_service", ports=PORTS, vips=[VIP], check=True)
+    assert server.writes() == []
+    did = run("gateway_service", ports=PORTS, vips=[VIP])
+    assert would["changed"]
+    assert would == did
+    assert ports(server)[65532] == (65532, 31532)
+    assert ports(server)[80] == (8080, 30080)
+    assert vips(server) == [VIP]
+    assert did["service"]["vips"] == [VIP]
+    assert did["diff"][0]["after"]["status"] == {"vips": [VIP]}
+    before = server.state()
+    again = run("gateway_service", ports=PORTS, vips=[VIP])
+    assert not again["changed"]
+    assert again["diff"] == []
+    assert server.state() == before
+
+
+def test_ports_survive_a_new_install(server: Server, run: Run) -> None:
+    run("gateway_service", ports=PORTS, vips=[VIP])
+    changed = gateway()
+    changed["metadata"]["labels"] = {"release": "two"}
+    server.apply(changed, "istio-operator", force=True)
+    assert ports(server)[65532] == (65532, 31532)
+    assert ports(server)[80] == (8080, 30080)
+    assert not run("gateway_service", ports=PORTS, vips=[VIP])["changed"]
+
+
+def test_absent_gives_all_of_it_up(server: Server, run: Run) -> None:
+    before = server.state()
+    node_port = ports(server)[80][1]
+    run("gateway_service", ports=[{"port": 80, "node_port": node_port}, {"port": 65532}], vips=[VIP])
+    assert run("gateway_service", state="absent")["changed"]
+    after = server.state()
+    status = after["", "Service", "istio-system", "istio-ingressgateway"].pop("status", {})
+    assert not (status.get("loadBalancer") or {}).get("ingress")
+    assert after == before
+    assert not run("gateway_service", state="absent")["changed"]
+
+
+def test_an_exposure_list_of_the_same_set_keeps_its_ports(server: Server, run: Run) -> None:
+    run("gateway_service", ports=[{"port": 65532}])
+    run("exposures", exposures=[TCP])
+    run("gateway_service", ports=[])
+    assert 65532 in ports(server)
+    run("exposures", exposures=[HTTP])
+    assert 65532 not in ports(server)
+
+
+def test_without_the_service(server: Server, run: Run) -> None:
+    would = run("gateway_service", name="missing", ports=PORTS, vips=[VIP], check=True)
+    assert would["changed"]
+    assert would["service"] is None
+    assert "doesn't exist yet" in str(would["warnings"])
+    assert run("gateway_service", name="missing", ports=PORTS)["failed"]
+    assert not run("gateway_service", name="missing", state="absent")["changed"]
+    assert server.writes() == []
+
+
+def test_a_port_of_another_manager_is_refused(server: Server, run: Run) -> None:
+    result = run("gateway_service", ports=[{"port": 80, "target_port": 9999}])
+    assert result["failed"]
+    assert "belongs to 'istio-operator'" in result["msg"]
+    assert "targetPort 8080, not 9999" in result["msg"]
+    assert server.writes() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"ports": [{"port": 0}]}, ["ports[0].port"]),
+        ({"ports": [{"port": 81}, {"port": 81}]}, ["ports[1].port", "ports[0]"]),
+        ({"ports": [{"port": 81, "node_port": 30001}, {"port": 82, "node_port": 30001}]}, ["ports[1].node_port"]),
+        ({"vips": ["10.77.0.100/24"]}, ["vips[0]"]),
+        ({"ports": [{"port": 0}, {"port": 70000}], "vips": ["x"]}, ["ports[0].port", "ports[1].port", "vips[0]"]),
+    ],
+)
+def test_wrong_input_names_the_field(server: Server, run: Run, options: dict[str, Any], words: list[str]) -> None:
+    result = run("gateway_service", **options)
+    assert result["failed"]
+    for word in words:
+        assert word in result["msg"]
+    assert server.log == []
+
+
+def test_only_a_load_balancer_carries_a_vip(server: Server, run: Run) -> None:
+    server.add(service("shop", "gw", 80, type="NodePort"))
+    result = run("gateway_service", namespace="shop", name="gw", vips=[VIP])
+    assert "is of type NodePort" in result["msg"]
+    assert server.writes() == []
+
+
+def test_another_class_is_left_to_its_controller(server: Server, run: Run) -> None:
+    server.add(service("shop", "gw", 80, type="LoadBalancer", loadBalancerClass="example.com/lb"))
+    result = run("gateway_service", namespace="shop", name="gw", vips=[VIP])
+    assert "loadBalancerClass 'example.com/lb'" in result["msg"]
+
+
+def test_without_a_class_nobody_else_may_serve_it(server: Server, run: Run) -> None:
+    server.add(service("shop", "gw", 80, type="LoadBalancer"))
+    server.kinds += (Kind("metallb.io", "IPAddressPool", "ipaddresspools", ("v1beta1",)),)
+    assert run("gateway_service", namespace="shop", name="gw", vips=[VIP])["changed"]
+    server.add(
+        {
+            "apiVersion": "metallb.io/v1beta1",
+            "kind": "IPAddressPool",
+            "metadata": {"name": "pool", "namespace": "shop"},
+            "spec": {"addresses": ["10.77.0.200-10.77.0.210"]},
+        }
+    )
+    result = run("gateway_service", namespace="shop", name="gw", vips=[VIP])
+    assert "MetalLB gives such Services their addresses" in result["msg"]
+
+
+def test_one_vip_and_port_is_one_service(server: Server, run: Run) -> None:
+    run("gateway_service", vips=[VIP])
+    server.add(service("shop", "gw", 80, type="LoadBalancer", loadBalancerClass="edgeway.istio/vip"))
+    result = run("gateway_service", namespace="shop", name="gw", vips=[VIP])
+    assert f"Service istio-system/istio-ingressgateway has the VIP {VIP} too, with port 80" in result["msg"]
