@@ -1,0 +1,64 @@
+"""Somebody runs istioctl again, past the collection: what is ours on the gateway's Service stays."""
+
+import json
+import pathlib
+import subprocess
+from typing import Any
+
+from outside import answers, clients
+from outside.lab import INVENTORY, ROOT, Lab
+
+PINNED = 30080
+
+
+def playbook(path: str, **variables: Any) -> None:
+    ended = subprocess.run(
+        ["ansible-playbook", "--inventory", str(INVENTORY), path, "--extra-vars", json.dumps(variables)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def ours(lab: Lab) -> dict[str, Any]:
+    """All that the issue names of the gateway's Service: type, class, policy, the VIP, and each port with its nodePort."""
+    (service,) = lab.objects("service", "--namespace=istio-system", "--selector=istio=ingressgateway")
+    spec = service["spec"]
+    return {
+        "type": spec["type"],
+        "loadBalancerClass": spec["loadBalancerClass"],
+        "externalTrafficPolicy": spec["externalTrafficPolicy"],
+        "ingress": [each["ip"] for each in service["status"]["loadBalancer"]["ingress"]],
+        "ports": {port["port"]: (port["targetPort"], port["nodePort"]) for port in spec["ports"]},
+        "healthCheckNodePort": spec["healthCheckNodePort"],
+    }
+
+
+def mark(lab: Lab) -> str | None:
+    (service,) = lab.objects("service", "--namespace=istio-system", "--selector=istio=ingressgateway")
+    value: str | None = service["metadata"].get("annotations", {}).get("reinstalled")
+    return value
+
+
+def test_ports_type_policy_and_vip_survive_istioctl(lab: Lab, tmp_path: pathlib.Path) -> None:
+    pinned = [{"port": 80, "node_port": PINNED}]
+    playbook("playbooks/site.yml", gateway_ports_ports=pinned)
+    before = ours(lab)
+    assert before["ports"][80] [1] == PINNED
+    assert before["ports"][65532][1] == 31532
+    assert before["ingress"] == [lab.vip]
+    try:
+        for number in range(2):
+            playbook("molecule/end-to-end/reinstall.yml", reinstall_file=str(tmp_path / "it.yml"), reinstall_mark=number)
+            assert mark(lab) == str(number), "istioctl has not written the Service"
+            assert ours(lab) == before
+            assert clients.http_get(lab.vip, "web.example").status == 200
+            rows = clients.sql(lab.vip, "SELECT 1", port=65532, user=answers.SQL_USER, password=answers.SQL_PASSWORD)
+            assert rows == [(1,)]
+    finally:
+        playbook("playbooks/site.yml")
+    assert mark(lab) is None
+    assert ours(lab)["ports"][65532] == before["ports"][65532]
