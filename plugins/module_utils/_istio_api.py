@@ -9,11 +9,13 @@ and take routes from the exposure's namespace alone. VirtualServices lie in the 
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
-from typing import Any
+from operator import itemgetter
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _ports, _rules
-from ansible_collections.edgeway.istio.plugins.module_utils._model import (
+from ansible_collections.edgeway.istio.plugins.module_utils._rules import Listener, Manifest, VirtualHost, seconds
+from ansible_collections.edgeway.istio.plugins.module_utils._shapes import (
     Backend,
     Cors,
     HeaderChange,
@@ -25,19 +27,21 @@ from ansible_collections.edgeway.istio.plugins.module_utils._model import (
     Route,
     ValueMatch,
 )
-from ansible_collections.edgeway.istio.plugins.module_utils._rules import Listener, Manifest, VirtualHost, seconds
 
 
 def generate(model: Model) -> list[Manifest]:
-    """Return every object that the list asks for, complete and labelled, sorted by kind, namespace and name."""
-    found, _ = _rules.listeners(model)
+    """Return every object that the list asks for, complete and labelled, sorted by kind, namespace and name.
+
+    Raises ModelError where names clash in the cluster that differ in the list.
+    """
+    plan = _rules.plan(model)
     return _rules.ordered(
         [
-            *(_gateway(model, listener) for listener in found),
-            *(_virtual_service(model, host) for host in _rules.virtual_hosts(model)),
+            *(_gateway(model, listener) for listener in plan.listeners),
+            *(_virtual_service(model, host) for host in plan.hosts),
             *_rules.destination_rules(model),
             *_rules.service_entries(model),
-            *_rules.secrets(model),
+            *_rules.secrets(model, plan),
             *_ports.services(model),
         ]
     )
@@ -54,11 +58,8 @@ def _gateway(model: Model, listener: Listener) -> Manifest:
     }
     if listener.protocol == "TLS":
         server["tls"] = {"mode": "PASSTHROUGH"}
-    if listener.tls is not None:
-        server["tls"] = {
-            "mode": listener.tls.mode,
-            "credentialName": _rules.secret_name(model.exposures, listener.tls),
-        }
+    elif listener.tls is not None:
+        server["tls"] = {"mode": listener.tls.mode, "credentialName": listener.secret}
         if listener.tls.min_version:
             server["tls"]["minProtocolVersion"] = "TLSV" + listener.tls.min_version.replace(".", "_")
     return {
@@ -72,14 +73,14 @@ def _gateway(model: Model, listener: Listener) -> Manifest:
 def _virtual_service(model: Model, host: VirtualHost) -> Manifest:
     spec: Manifest = {
         "hosts": list(host.hostnames) or ["*"],
-        "gateways": [f"{host.gateway.namespace}/{name}" for name in host.listeners],
+        "gateways": [f"{host.gateway.namespace}/{host.listener}"],
         "exportTo": [host.gateway.namespace],
     }
     if host.protocol == "TCP":
-        spec["tcp"] = [{"match": [{"port": host.port}], "route": _destinations(host.rules[0].route)}]
+        spec["tcp"] = [{"match": [{"port": host.port}], "route": _destinations(host.routes[0])}]
     elif host.protocol == "TLS":
         match = {"port": host.port, "sniHosts": list(host.hostnames)}
-        spec["tls"] = [{"match": [match], "route": _destinations(host.rules[0].route)}]
+        spec["tls"] = [{"match": [match], "route": _destinations(host.routes[0])}]
     else:
         spec["http"] = _http(host)
     return {
@@ -91,15 +92,16 @@ def _virtual_service(model: Model, host: VirtualHost) -> Manifest:
 
 
 def _http(host: VirtualHost) -> list[Manifest]:
-    """Write the rules in their order; neighbours that do the same become one."""
-    steps: list[tuple[Manifest, Manifest]] = []
-    for rule in host.rules:
-        steps.extend(_steps(rule.match, rule.route))
+    """Write the rules in their order; neighbours that do the same become one.
+
+    Somebody else's Gateway may have servers on several ports, so there every match says which one is meant.
+    """
+    port: Manifest = {"port": host.port} if host.gateway.existing else {}
+    steps = [step for rule in host.rules() for step in _steps(rule.match, rule.route)]
     result = []
-    for _, group in groupby(steps, key=lambda step: repr(step[1])):
-        members = list(group)
-        matches = [match for match, _ in members]
-        result.append(({} if {} in matches else {"match": matches}) | members[0][1])
+    for action, group in groupby(steps, key=itemgetter(1)):
+        matches = [match | port for match, _ in group]
+        result.append(action if {} in matches else {"match": matches} | action)
     return result
 
 
@@ -107,7 +109,7 @@ def _steps(match: Match, route: Route) -> list[tuple[Manifest, Manifest]]:
     """Return what one match becomes: (match, action) pairs.
 
     A VirtualService compares a prefix by letters, so /api by segment is /api itself and all below /api/. The two take
-    different rewrites, as the new path must not end in two slashes.
+    different new paths, which must not end in two slashes.
     """
     rest: Manifest = {}
     if match.method:
@@ -119,11 +121,10 @@ def _steps(match: Match, route: Route) -> list[tuple[Manifest, Manifest]]:
     if match.kind != "prefix":
         return [({"uri": {match.kind: match.path}} | rest, _action(route))]
     if match.path == "/":
-        return [(({"uri": {"prefix": "/"}} | rest) if rest else {}, _action(route, below="/"))]
-    below = f"{match.path}/"
+        return [(({"uri": {"prefix": "/"}} | rest) if rest else {}, _action(route, below=True))]
     return [
         ({"uri": {"exact": match.path}} | rest, _action(route)),
-        ({"uri": {"prefix": below}} | rest, _action(route, below=below)),
+        ({"uri": {"prefix": f"{match.path}/"}} | rest, _action(route, below=True)),
     ]
 
 
@@ -131,12 +132,13 @@ def _string_match(one: ValueMatch) -> Manifest:
     return {"regex" if one.regex else "exact": one.value}
 
 
-def _action(route: Route, *, below: str | None = None) -> Manifest:
+def _action(route: Route, *, below: bool = False) -> Manifest:
+    """Write what is done with a request. `below` says that a prefix with its slash was matched."""
     action: Manifest = {}
     if route.redirect is not None:
-        action["redirect"] = _redirect(route.redirect)
+        action["redirect"] = _redirect(route.redirect, below=below)
     if route.rewrite is not None:
-        action["rewrite"] = _rewrite(route.rewrite, below)
+        action["rewrite"] = _rewrite(route.rewrite, below=below)
     headers = {
         side: _header_change(change)
         for side, change in (("request", route.request_headers), ("response", route.response_headers))
@@ -149,9 +151,8 @@ def _action(route: Route, *, below: str | None = None) -> Manifest:
     if route.retries is not None:
         action["retries"] = _retries(route.retries)
     if route.mirror is not None:
-        action["mirrors"] = [
-            {"destination": _destination(route.mirror.backend), "percentage": {"value": float(route.mirror.percent)}}
-        ]
+        percentage = {"value": route.mirror.percent}
+        action["mirrors"] = [{"destination": _destination(route.mirror.backend), "percentage": percentage}]
     if route.cors is not None:
         action["corsPolicy"] = _cors(route.cors)
     if route.backends:
@@ -159,7 +160,7 @@ def _action(route: Route, *, below: str | None = None) -> Manifest:
     return action
 
 
-def _rewrite(rewrite: Rewrite, below: str | None) -> Manifest:
+def _rewrite(rewrite: Rewrite, *, below: bool) -> Manifest:
     result: Manifest = {}
     if rewrite.hostname:
         result["authority"] = rewrite.hostname
@@ -170,7 +171,8 @@ def _rewrite(rewrite: Rewrite, below: str | None) -> Manifest:
     return result
 
 
-def _redirect(redirect: Redirect) -> Manifest:
+def _redirect(redirect: Redirect, *, below: bool) -> Manifest:
+    """Write a redirect. Without a port Istio would drop the request's, and the Gateway API keeps it."""
     result: Manifest = {"redirectCode": redirect.status}
     if redirect.scheme:
         result["scheme"] = redirect.scheme
@@ -182,6 +184,10 @@ def _redirect(redirect: Redirect) -> Manifest:
         result["derivePort"] = "FROM_PROTOCOL_DEFAULT" if redirect.scheme else "FROM_REQUEST_PORT"
     if redirect.full:
         result["uri"] = redirect.full
+    if redirect.prefix and below:
+        result["prefixRewrite"] = f"{redirect.prefix.rstrip('/')}/"
+    elif redirect.prefix:
+        result["uri"] = redirect.prefix
     return result
 
 
@@ -209,18 +215,31 @@ def _retries(retries: Retries) -> Manifest:
 
 
 def _cors(cors: Cors) -> Manifest:
-    result: Manifest = {"allowOrigins": [{"exact": origin} for origin in cors.origins]}
+    """Write a CORS policy as Istio makes it of an HTTPRoute's (createCorsFilter): both APIs then answer alike."""
+    result: Manifest = {
+        "allowOrigins": [_origin(origin) for origin in cors.origins],
+        "maxAge": f"{cors.max_age}s",
+        "unmatchedPreflights": "IGNORE",
+    }
     if cors.methods:
         result["allowMethods"] = list(cors.methods)
     if cors.headers:
         result["allowHeaders"] = list(cors.headers)
     if cors.expose_headers:
         result["exposeHeaders"] = list(cors.expose_headers)
-    if cors.max_age is not None:
-        result["maxAge"] = seconds(cors.max_age * 1000)
     if cors.credentials:
         result["allowCredentials"] = True
     return result
+
+
+def _origin(origin: str) -> Manifest:
+    if origin == "*":
+        return {"regex": r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s?#]+$"}
+    if "*" not in origin:
+        return {"exact": origin}
+    if origin.endswith("*"):
+        return {"prefix": origin[:-1]}
+    return {"regex": "^" + re.escape(origin).replace(r"\*", ".*").replace(r"\-", "-") + "$"}
 
 
 def _destination(backend: Backend) -> Manifest:
@@ -230,9 +249,8 @@ def _destination(backend: Backend) -> Manifest:
     return result
 
 
-def _destinations(route: Route) -> list[dict[str, Any]]:
-    """Write the backends that get anything, with weights where there are several."""
-    backends = [backend for backend in route.backends if backend.weight]
-    if len(backends) == 1:
-        return [{"destination": _destination(backends[0])}]
-    return [{"destination": _destination(backend), "weight": backend.weight} for backend in backends]
+def _destinations(route: Route) -> list[Manifest]:
+    """Write the backends, with weights where there are several."""
+    if len(route.backends) == 1:
+        return [{"destination": _destination(route.backends[0])}]
+    return [{"destination": _destination(backend), "weight": backend.weight} for backend in route.backends]

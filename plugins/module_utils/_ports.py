@@ -14,14 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils._model import (
-    PROXY_PORTS,
-    Exposure,
-    Gateway,
-    Model,
-    ModelError,
-    Problem,
-)
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
+from ansible_collections.edgeway.istio.plugins.module_utils._shapes import PROXY_PORTS, Exposure, Gateway, Model
 
 PREFIX = "edgeway-"
 """Of the names of our ports. A shared port's name doesn't hold the set: two sets may need the same port."""

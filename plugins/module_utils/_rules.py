@@ -1,7 +1,7 @@
 # Copyright: Contributors to the edgeway.istio project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What both generators say, each in its own API: which request goes where, and what stands around the routes.
+"""What both generators say, each in its own API: which request goes where, and the objects around the routes.
 
 The order of rules is the Gateway API's (HTTPRouteRule: exact path, then the longest prefix, then a method, then the
 number of headers, then of query parameters). Regular expressions come after all prefixes, and a rule that takes every
@@ -13,13 +13,18 @@ the order is made here, once for both.
 from __future__ import annotations
 
 import base64
+import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils._model import (
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
+from ansible_collections.edgeway.istio.plugins.module_utils._shapes import (
     Backend,
+    DedicatedService,
     Exposure,
     Gateway,
     Match,
@@ -30,7 +35,12 @@ from ansible_collections.edgeway.istio.plugins.module_utils._model import (
     Tls,
     Traffic,
     backends_of,
+    certificate_name,
     gateway_name,
+    gateway_object,
+    pods_of,
+    redirect_name,
+    secret_names,
     short,
 )
 
@@ -46,10 +56,33 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class VirtualHost:
-    """The hostnames that share one table of rules on one port: one VirtualService, or one HTTPRoute.
+class Listener:
+    """A port that the gateway listens on for some hostnames: one Gateway of Istio's API.
 
-    `listeners` names the listeners (see `Listener.name`) it hangs on. For TLS and TCP there is one rule.
+    `name` is the name of that Gateway, `gateway_object` the name of the Gateway API's, which may hold several
+    listeners. `hosts` holds (namespace, hostname) of what is published; hostname `*` stands for every name. HTTPS
+    exposures of one certificate share one listener: a browser sends requests for all names of a certificate over one
+    connection, and with a listener for each name the first one's routes would answer the others with 404.
+    """
+
+    name: str
+    gateway: Gateway
+    gateway_object: str
+    port: int
+    protocol: str
+    hosts: tuple[tuple[str, str], ...]
+    tls: Tls | None = None
+    secret: str = ""
+    service: DedicatedService | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """The hostnames that share one table of routes on one port: one VirtualService, or one HTTPRoute.
+
+    `routes` stand in the order in which ties are decided, of several exposures by their names. For TLS and TCP there
+    is one route. `hostnames` is empty where every name is meant. `listener` is where it hangs; on an `existing`
+    Gateway it is that Gateway's name.
     """
 
     name: str
@@ -58,142 +91,119 @@ class VirtualHost:
     port: int
     protocol: str
     hostnames: tuple[str, ...]
-    rules: tuple[Rule, ...]
-    listeners: tuple[str, ...]
+    routes: tuple[Route, ...]
+    listener: str
+
+    def rules(self) -> list[Rule]:
+        """Return the rules in the order in which they are tried."""
+        return sorted(
+            (Rule(match, route) for route in self.routes for match in route.matches), key=lambda rule: rank(rule.match)
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
-    """A port that the gateway listens on for some hostnames: one Gateway of Istio's API.
+class Plan:
+    """All listeners and virtual hosts of a model, sorted."""
 
-    `name` is the name of that Gateway. `hosts` holds (namespace, hostname) of what is published; hostname `*` stands
-    for every name. HTTPS exposures of one certificate share one listener: a browser sends requests for all names of a
-    certificate over one connection, and a listener of another name would answer them with 404.
-    """
-
-    name: str
-    gateway: Gateway
-    port: int
-    protocol: str
-    hosts: tuple[tuple[str, str], ...]
-    tls: Tls | None = None
+    listeners: tuple[Listener, ...]
+    hosts: tuple[VirtualHost, ...]
 
 
-def rank(match: Match) -> tuple[int, int, int, int, int]:
-    """Return a key that sorts matches by precedence, first to be tried first."""
-    everything = match == Match() or match == Match(grpc=match.grpc)
-    kind = {"exact": 0, "prefix": 1, "regex": 2}[match.kind]
-    return (
-        3 if everything else kind,
-        -len(match.path),
-        0 if match.method else 1,
-        -len(match.headers),
-        -len(match.query),
-    )
+def rank(match: Match) -> tuple[int, int, bool, int, int]:
+    """Return a key that sorts matches by precedence, the first to be tried first."""
+    kind = 3 if match.everything else {"exact": 0, "prefix": 1, "regex": 2}[match.kind]
+    return kind, -len(match.path), match.method is None, -len(match.headers), -len(match.query)
 
 
-def _rules(routes: Iterable[Route]) -> tuple[Rule, ...]:
-    """Sort the rules of some routes; of two that are as specific the one written first stays first."""
-    return tuple(
-        sorted((Rule(match, route) for route in routes for match in route.matches), key=lambda r: rank(r.match))
-    )
-
-
-def _redirect_route(exposure: Exposure) -> Route:
-    """HTTP to HTTPS. Said with port and status, so that both APIs answer alike."""
-    return Route(redirect=Redirect(scheme="https", port=exposure.port, status=301), at=f"{exposure.at}.redirect_http")
-
-
-def secret_name(exposures: Iterable[Exposure], tls: Tls) -> str:
-    """Name the Secret that holds `tls`: the user's, or ours, called after the first exposure that has this content."""
-    if not tls.ours:
-        return tls.secret
-    first = min((entry for entry in exposures if entry.tls == tls), key=lambda entry: (entry.namespace, entry.name))
-    return short(f"{gateway_name(first)}-tls")
-
-
-def listeners(model: Model) -> tuple[tuple[Listener, ...], dict[tuple[str, bool], str]]:
-    """Return the listeners, and for each (exposure's name, is it the redirect's) the name of its listener.
-
-    Exposures on an `existing` Gateway have that Gateway's name, and no listener of ours.
-    """
-    found: dict[str, Listener] = {}
-    of: dict[tuple[str, bool], str] = {}
-    hosts: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    secrets: dict[Tls, str] = {}
-    for entry in model.exposures:
-        if entry.gateway.existing:
-            of[entry.name, False] = entry.gateway.existing
-            continue
-        uses = [(False, entry.port, entry.protocol)] + ([(True, 80, "HTTP")] if entry.redirect_http else [])
-        for redirect, port, protocol in uses:
-            name = gateway_name(entry)
-            tls = entry.tls if protocol == "HTTPS" else None
-            if redirect:
-                name = short(f"{name}-redirect", 57)
-            elif tls is not None:
-                if tls not in secrets:
-                    secrets[tls] = secret_name(model.exposures, tls)
-                parts = [model.set_name, secrets[tls], str(port)]
-                parts += [tls.mode.lower()] if tls.mode != "SIMPLE" else []
-                parts += [f"tls{tls.min_version}".replace(".", "")] if tls.min_version else []
-                parts += [tls.namespace] if tls.namespace != entry.gateway.namespace else []
-                name = short("-".join(parts).replace(".", "-"), 57)
-            of[entry.name, redirect] = name
-            found.setdefault(name, Listener(name, entry.gateway, port, protocol, (), tls))
-            hosts[name].update((entry.namespace, hostname) for hostname in entry.hostnames or ("*",))
-    done = (
-        Listener(one.name, one.gateway, one.port, one.protocol, tuple(sorted(hosts[name])), one.tls)
-        for name, one in found.items()
-    )
-    return tuple(sorted(done, key=lambda one: (one.gateway.namespace, one.name))), of
-
-
-def virtual_hosts(model: Model) -> tuple[VirtualHost, ...]:
-    """Group what is published by hostname, so that every hostname has one table of rules on each port.
+def plan(model: Model) -> Plan:
+    """Group what is published by hostname, so that every hostname has one table of routes on each port.
 
     Exposures that share a hostname on a port share the table: its rules are sorted together, as the Gateway API merges
     HTTPRoutes. Hostnames with the same owners stay together in one object, named after its owners.
     """
-    _, of = listeners(model)
-    owners: dict[tuple[Gateway, int, str, str], list[tuple[Exposure, bool]]] = defaultdict(list)
-    result = []
+    owners: dict[tuple[Any, ...], list[tuple[Exposure, bool]]] = defaultdict(list)
     for entry in model.exposures:
+        pods = pods_of(entry.gateway)
         if entry.protocol in ("TCP", "TLS"):
-            rules = tuple(Rule(Match(), route) for route in entry.routes)
-            result.append(
-                VirtualHost(
-                    *(entry.name, entry.namespace, entry.gateway, entry.port, entry.protocol, entry.hostnames),
-                    *(rules, (of[entry.name, False],)),
-                )
-            )
+            owners[pods, entry.port, entry.name, None].append((entry, False))
             continue
         for hostname in entry.hostnames or ("*",):
-            owners[entry.gateway, entry.port, entry.namespace, hostname].append((entry, False))
+            owners[pods, entry.port, entry.namespace, hostname].append((entry, False))
             if entry.redirect_http:
-                owners[entry.gateway, 80, entry.namespace, hostname].append((entry, True))
-    tables: dict[tuple[Any, ...], list[str]] = defaultdict(list)
-    for (gateway, port, namespace, hostname), uses in owners.items():
-        tables[gateway, port, namespace, tuple((entry.name, redirect) for entry, redirect in uses)].append(hostname)
-    by_name = {entry.name: entry for entry in model.exposures}
-    for (gateway, port, namespace, uses), hostnames in tables.items():
-        routes: list[Route] = []
-        for name, redirect in uses:
-            routes += [_redirect_route(by_name[name])] if redirect else by_name[name].routes
-        protocol = "HTTP" if any(redirect for _, redirect in uses) else by_name[uses[0][0]].protocol
-        result.append(
+                owners[pods, 80, entry.namespace, hostname].append((entry, True))
+
+    tables: dict[tuple[Any, ...], list[str]] = {}
+    uses_of: dict[tuple[Any, ...], list[tuple[Exposure, bool]]] = {}
+    for (pods, port, _, hostname), uses in owners.items():
+        key = (pods, port, tuple((entry.name, redirect) for entry, redirect in uses))
+        uses_of[key] = uses
+        tables.setdefault(key, []).extend([hostname] if hostname else uses[0][0].hostnames)
+
+    secrets = secret_names(model.exposures)
+    hosts = []
+    found: dict[tuple[str, str], Listener] = {}
+    served: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
+    for key, hostnames in tables.items():
+        first, redirect = uses_of[key][0]
+        listener = _listener(model, first, secrets, redirect=redirect)
+        names = () if hostnames in (["*"], []) else tuple(sorted(hostnames))
+        hosts.append(
             VirtualHost(
-                short("-".join(f"{name}-redirect" if redirect else name for name, redirect in uses)),
-                namespace,
-                gateway,
-                port,
-                protocol,
-                () if hostnames == ["*"] else tuple(sorted(hostnames)),
-                _rules(routes),
-                tuple(sorted({of[use] for use in uses})),
+                short(".".join(_part(entry, redirect=redirect) for entry, redirect in uses_of[key]), 200),
+                first.namespace,
+                first.gateway,
+                listener.port,
+                listener.protocol,
+                names,
+                tuple(route for entry, redirect in uses_of[key] for route in _routes(entry, redirect=redirect)),
+                first.gateway.existing or listener.name,
             )
         )
-    return tuple(sorted(result, key=lambda host: (host.namespace, host.name, host.port)))
+        if not first.gateway.existing:
+            place = (first.gateway.namespace, listener.name)
+            found.setdefault(place, listener)
+            served[place].update((first.namespace, name) for name in names or ("*",))
+    listeners = [
+        Listener(
+            one.name,
+            one.gateway,
+            one.gateway_object,
+            one.port,
+            one.protocol,
+            tuple(sorted(served[place])),
+            one.tls,
+            one.secret,
+            one.service,
+        )
+        for place, one in sorted(found.items())
+    ]
+    return Plan(tuple(listeners), tuple(sorted(hosts, key=lambda host: (host.namespace, host.name))))
+
+
+def _part(entry: Exposure, *, redirect: bool) -> str:
+    return f"{entry.name}.redirect" if redirect else entry.name
+
+
+def _routes(entry: Exposure, *, redirect: bool) -> tuple[Route, ...]:
+    """Return an exposure's routes, or the one from HTTP to HTTPS, with port and status so that both APIs agree."""
+    if not redirect:
+        return entry.routes
+    return (Route(redirect=Redirect("https", None, entry.port, None, None, 301), at=f"{entry.at}.redirect_http"),)
+
+
+def _listener(model: Model, entry: Exposure, secrets: dict[Tls, str], *, redirect: bool) -> Listener:
+    """Return the listener of one exposure, without its hosts."""
+    port, protocol = (80, "HTTP") if redirect else (entry.port, entry.protocol)
+    tls = entry.tls if protocol == "HTTPS" else None
+    secret = secrets[tls] if tls else ""
+    if redirect:
+        name = redirect_name(entry)
+    elif tls is not None:
+        name = certificate_name(model.set_name, secret, tls, entry)
+    else:
+        name = gateway_name(entry)
+    there = gateway_object(model.set_name, entry, name, redirect=redirect)
+    return Listener(name, entry.gateway, there, port, protocol, (), tls, secret, None if redirect else entry.service)
 
 
 def metadata(model: Model, name: str, namespace: str) -> Manifest:
@@ -210,7 +220,9 @@ def destination_rules(model: Model) -> list[Manifest]:
 
     A gateway looks for the rule of a host in its own namespace, then in that of the host's Service, then in the root
     namespace; one in the Service's namespace would also govern every sidecar that calls it, so it is exported to the
-    gateways' namespaces alone. (destinationRule in pilot/pkg/model/push_context.go)
+    gateways' namespaces alone (destinationRule in pilot/pkg/model/push_context.go). The rules of two sets for one host
+    are merged by Istio: the older one's policy holds, subsets are added up. Settings of a port replace those of the
+    host as a whole, so they repeat them.
     """
     backends: dict[str, dict[int, Backend]] = defaultdict(dict)
     namespaces: dict[str, set[str]] = defaultdict(set)
@@ -227,44 +239,51 @@ def destination_rules(model: Model) -> list[Manifest]:
     result = []
     for host, ports in backends.items():
         first = next(iter(ports.values()))
-        policy = _traffic_policy(traffic.get(host, Traffic()))
+        rule = _traffic_policy(traffic.get(host, Traffic()), outside=first.outside)
         levels = [
-            {"port": {"number": port}, **policy, "tls": _origination(backend)}
+            {"port": {"number": port}, **rule, "tls": _origination(backend)}
             for port, backend in sorted(ports.items())
             if backend.tls is not None
         ]
-        if levels:
-            policy = {**policy, "portLevelSettings": levels}
-        spec: Manifest = {"host": host, "exportTo": sorted(namespaces[host]), "trafficPolicy": policy}
-        if subsets.get(host):
+        spec: Manifest = {
+            "host": host,
+            "exportTo": sorted(namespaces[host]),
+            "trafficPolicy": {**rule, "portLevelSettings": levels} if levels else rule,
+        }
+        if host in subsets:
             spec["subsets"] = [
-                {"name": one.name, "labels": dict(one.labels)} for _, one in sorted(subsets[host].items())
+                {"name": name, "labels": dict(one.labels)} for name, one in sorted(subsets[host].items())
             ]
-        name = short(f"{model.set_name}-{first.service or host}", 253)
         result.append(
             {
                 "apiVersion": "networking.istio.io/v1",
                 "kind": "DestinationRule",
-                "metadata": metadata(model, name, first.namespace),
+                "metadata": metadata(model, short(f"{model.set_name}-{first.service or host}", 253), first.namespace),
                 "spec": spec,
             }
         )
     return result
 
 
-def _traffic_policy(traffic: Traffic) -> Manifest:
-    pool: Manifest = {"tcp": {"connectTimeout": seconds(traffic.connect_timeout)}}
+def _traffic_policy(traffic: Traffic, *, outside: bool) -> Manifest:
+    timeout = traffic.connect_timeout or (5000 if outside else 500)
+    pool: Manifest = {"tcp": {"connectTimeout": seconds(timeout)}}
     if traffic.http2:
         pool["http"] = {"h2UpgradePolicy": "UPGRADE"}
     policy: Manifest = {"connectionPool": pool}
+    if not traffic.locality:
+        policy["loadBalancer"] = {"localityLbSetting": {"enabled": False}}
     outliers = traffic.outlier_detection
     if outliers is not None:
         policy["outlierDetection"] = {
-            "consecutiveGatewayErrors": outliers.consecutive_errors,
-            "consecutive5xxErrors": 0,
+            "splitExternalLocalOriginErrors": True,
+            "consecutiveLocalOriginFailures": outliers.local_origin_failures,
+            "consecutiveGatewayErrors": outliers.gateway_errors,
+            "consecutive5xxErrors": outliers.server_errors,
             "interval": seconds(outliers.interval),
             "baseEjectionTime": seconds(outliers.base_ejection_time),
             "maxEjectionPercent": outliers.max_ejection_percent,
+            "minHealthPercent": 1,
         }
     return policy
 
@@ -272,23 +291,28 @@ def _traffic_policy(traffic: Traffic) -> Manifest:
 def _origination(backend: Backend) -> Manifest:
     tls = backend.tls
     assert tls is not None  # noqa: S101  the caller chose it so
-    settings: Manifest = {"mode": "MUTUAL" if tls.client_secret else "SIMPLE", "sni": tls.sni or backend.fqdn}
+    name = tls.sni or backend.fqdn
+    settings: Manifest = {"mode": "MUTUAL" if tls.client_secret else "SIMPLE", "sni": name}
     if tls.insecure:
         settings["insecureSkipVerify"] = True
     else:
-        settings["subjectAltNames"] = [tls.sni or backend.fqdn]
+        settings["subjectAltNames"] = [name]
     if tls.client_secret or tls.ca_secret:
         settings["credentialName"] = tls.client_secret or tls.ca_secret
     return settings
 
 
 def service_entries(model: Model) -> list[Manifest]:
-    """One ServiceEntry for each outside host, known to the gateways alone."""
+    """One ServiceEntry for each outside host, in the namespace of its exposure and known to the gateways alone.
+
+    Istio looks for a Hostname of an HTTPRoute in the route's own namespace (LookupHostname in
+    pilot/pkg/config/kube/gateway/route_collections.go).
+    """
     ports: dict[str, dict[int, str]] = defaultdict(dict)
     namespaces: dict[str, set[str]] = defaultdict(set)
     hosts: dict[str, Backend] = {}
     for entry in model.exposures:
-        kind = "HTTP" if entry.protocol in ("HTTP", "HTTPS") else entry.protocol
+        kind = "HTTP" if entry.protocol == "HTTPS" else entry.protocol
         for backend, _ in backends_of(entry):
             if backend.outside:
                 hosts[backend.fqdn] = backend
@@ -321,24 +345,27 @@ def service_entries(model: Model) -> list[Manifest]:
 
 
 def _is_address(text: str) -> bool:
-    return ":" in text or text.replace(".", "").isdigit()
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
-def secrets(model: Model) -> list[Manifest]:
+def secrets(model: Model, done: Plan) -> list[Manifest]:
     """One Secret for each certificate that was given as content, beside the gateway's pods."""
     result: dict[tuple[str, str], Manifest] = {}
-    for entry in model.exposures:
-        tls = entry.tls
-        if tls is None or not tls.ours or entry.gateway.existing:
+    for listener in done.listeners:
+        tls = listener.tls
+        if tls is None or not tls.ours:
             continue
-        name = secret_name(model.exposures, tls)
         data = {"tls.crt": tls.certificate or "", "tls.key": tls.private_key or ""}
         if tls.ca_certificate:
             data["ca.crt"] = tls.ca_certificate
-        result[tls.namespace, name] = {
+        result[tls.namespace, listener.secret] = {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": metadata(model, name, tls.namespace),
+            "metadata": metadata(model, listener.secret, tls.namespace),
             "type": "kubernetes.io/tls",
             "data": {key: base64.b64encode(value.encode()).decode() for key, value in sorted(data.items())},
         }
@@ -346,7 +373,16 @@ def secrets(model: Model) -> list[Manifest]:
 
 
 def ordered(manifests: Iterable[Manifest]) -> list[Manifest]:
-    return sorted(
-        manifests,
-        key=lambda one: (one["kind"], one["apiVersion"], one["metadata"]["namespace"], one["metadata"]["name"]),
-    )
+    """Sort the objects; raise ModelError where two would have one name, which takes names made to clash."""
+    result = sorted(manifests, key=_identity)
+    for one, two in pairwise(result):
+        if _identity(one) == _identity(two):
+            kind, _, namespace, name = _identity(one)
+            message = f"two exposures would both have {kind} {namespace}/{name}"
+            raise ModelError((Problem("exposures", message, "Give one of them another name"),))
+    return result
+
+
+def _identity(manifest: Manifest) -> tuple[str, str, str, str]:
+    where = manifest["metadata"]
+    return manifest["kind"], manifest["apiVersion"].split("/")[0], where["namespace"], where["name"]

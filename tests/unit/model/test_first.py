@@ -75,7 +75,7 @@ def test_objects_of_the_designs_example():
         ("VirtualService", "db", "mysql"),
         ("VirtualService", "edge", "nginx"),
         ("VirtualService", "shop", "shop"),
-        ("VirtualService", "shop", "shop-redirect"),
+        ("VirtualService", "shop", "shop.redirect"),
     ]
 
 
