@@ -102,10 +102,18 @@ def load() -> Lab:
 
 
 def wait_for(what: str, check: Callable[[], bool], *, seconds: float, every: float = 1.0) -> float:
-    """Seconds until `check()` held; TimeoutError with `what` if it never did."""
+    """Seconds until `check()` held; TimeoutError with `what` if it never did.
+
+    A check that raises RuntimeError (the API server or SSH is away) doesn't hold yet.
+    """
     began = time.monotonic()
-    while not check():
+    while True:
+        try:
+            if check():
+                return time.monotonic() - began
+            why = ""
+        except RuntimeError as error:
+            why = f": {error}"
         if time.monotonic() - began > seconds:
-            raise TimeoutError(f"{what}: not in {seconds:g} s")
+            raise TimeoutError(f"{what}: not in {seconds:g} s{why}")
         time.sleep(every)
-    return time.monotonic() - began

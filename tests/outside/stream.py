@@ -54,20 +54,20 @@ def http_attempt(
         reader, writer = await asyncio.open_connection(address, port)
         try:
             writer.write(request)
-            answer = await reader.read(-1)
+            # Not until the end of the connection: Envoy keeps it for a second after an answer of its own
+            try:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = [int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"content-length:")]
+                body = await (reader.readexactly(length[0]) if length else reader.read(-1))
+            except asyncio.IncompleteReadError as error:
+                raise ConnectionError("answer cut short" if error.partial else "closed without an answer") from error
         finally:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-        head, _, body = answer.partition(b"\r\n\r\n")
-        if not head:
-            raise ConnectionError("closed without an answer")
         got = b"".join(head.split(b"\r\n", 1)[0].split(b" ", 2)[1:2]).decode(errors="replace")
         if got != str(status):
             raise ConnectionError(f"status {got}")
-        length = [line[15:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-        if length and len(body) < int(length[0]):
-            raise ConnectionError("answer cut short")
         if expect not in body:
             raise ConnectionError("another answer")
 
