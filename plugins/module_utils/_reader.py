@@ -38,6 +38,7 @@ class Log:
 
 
 _UNITS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+_LONGEST = 24 * 3_600_000
 _DURATION = re.compile(r"([0-9]{1,5}(h|ms|m|s)){1,4}")
 
 
@@ -155,7 +156,7 @@ class Node:
         self.add(key, f"is {kind_of(value)}, true or false is expected", "Write `true` or `false`")
         return default
 
-    def duration(self, key: str, low: int = 1) -> int | None:
+    def duration(self, key: str) -> int | None:
         """Read a time such as `5s`, `250ms` or `1m30s`; returns milliseconds."""
         value = self._items.get(key)
         if value is None:
@@ -165,8 +166,9 @@ class Node:
             self.add(key, f"{said} is not a duration", "Write a number with its unit, such as `5s`, `250ms` or `1m30s`")
             return None
         total = sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"([0-9]+)(h|ms|m|s)", value))
-        if total < low:
-            self.add(key, f"`{value}` is too short", f"Write at least `{low}ms`, or leave the field out")
+        if not 1 <= total <= _LONGEST:
+            said = "short" if total < 1 else "long"
+            self.add(key, f"`{value}` is too {said}", "Write a time from `1ms` to `24h`, or leave the field out")
             return None
         return total
 
