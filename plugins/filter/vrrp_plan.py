@@ -20,6 +20,17 @@ def _edge(name: str, variables: Mapping[str, Any]) -> _vrrp.Edge:
     )
 
 
+def _unit(name: str, names: Sequence[str], instances: Sequence[_vrrp.Instance]) -> dict[str, Any]:
+    """Members of a group have the same weights, and its holder has the addresses of all."""
+    first = next(instance for instance in instances if instance.name == names[0])
+    return {
+        "name": name,
+        "instances": list(names),
+        "weights": dataclasses.asdict(first.weights),
+        "address": first.address,
+    }
+
+
 def vrrp_plan(
     vips: Any,
     edge: str,
@@ -42,14 +53,7 @@ def vrrp_plan(
     )
     return {
         "instances": [dataclasses.asdict(instance) for instance in plan.instances],
-        "units": [
-            {
-                "name": name,
-                "instances": list(names),
-                "weights": next(dataclasses.asdict(i.weights) for i in plan.instances if i.unit == name),
-            }
-            for name, names in plan.units.items()
-        ],
+        "units": [_unit(name, names, plan.instances) for name, names in plan.units.items()],
         "checks": [dataclasses.asdict(check) for check in plan.checks],
         "problems": [str(problem) for problem in plan.problems],
     }
