@@ -204,9 +204,10 @@ class EntryReader:
         node_port = node.number("node_port", 1, 65535, "Kubernetes takes 30000 to 32767 unless told otherwise")
         if node_port is not None and gateway.existing:
             node.add("node_port", "can't be pinned on a Gateway that isn't ours", "Pin it where that Gateway is made")
+        elif node_port is not None and gateway.deploy:
+            cure = "Use a Service that is there already, or let Kubernetes choose"
+            node.add("node_port", "can't be pinned on a Service that Istio makes", cure)
         hostnames = self.hostnames(node, protocol)
-        if gateway.deploy and gateway.service_type == "ClusterIP" and node_port is not None:
-            node.add("node_port", "means nothing with `service_type: ClusterIP`", "Drop it, or write NodePort")
         tls = self.tls(node, protocol, gateway)
         redirect = node.flag("redirect_http")
         if redirect and protocol is not None and protocol != "HTTPS":

@@ -191,7 +191,7 @@ def _routes(model: Model, host: VirtualHost, listener: Listener | None) -> list[
         return [_object(model, "TCPRoute", host.name, host.namespace, spec)]
     if host.protocol == "TLS":
         backends = [_backend(backend, host.namespace) for backend in host.routes[0].backends]
-        parts = [
+        parts: list[Manifest] = [
             {
                 "parentRefs": _parents(host, listener, names),
                 "hostnames": list(names),

@@ -4,58 +4,84 @@
 """The ports of a gateway's Service that the list needs and that are ours to write.
 
 A Gateway's port number is looked up among the ports of the Services in front of its pods, and the listener is bound to
-the targetPort found there (resolvePorts in pilot/pkg/model/gateway.go). So a port that we add is free to choose its
-targetPort: one that no other port uses, since two ports with one targetPort are one listener, and at 1024 or above,
-since the gateway's pods run as an ordinary user.
+the targetPort found there, else to the number itself (resolvePorts in pilot/pkg/model/gateway.go). So a port that we
+add is free to choose its targetPort: one that no other port has, since two ports with one targetPort are one listener,
+and 1024 or above, since the gateway's pods need not have the right to bind lower ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
-from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
-from ansible_collections.edgeway.istio.plugins.module_utils._shapes import PROXY_PORTS, Exposure, Gateway, Model
+from ansible_collections.edgeway.istio.plugins.module_utils._reader import Log
+from ansible_collections.edgeway.istio.plugins.module_utils._shapes import (
+    PROXY_PORTS,
+    Exposure,
+    Gateway,
+    Model,
+    pods_of,
+)
 
 PREFIX = "edgeway-"
 """Of the names of our ports. A shared port's name doesn't hold the set: two sets may need the same port."""
 
 VIP_CLASS = "edgeway.istio/vip"
 
-_APP_PROTOCOLS = {"HTTP": "http", "HTTPS": "https", "TLS": "tls", "TCP": "tcp"}
+# What a port carries: exposures and sets that share one must write the same appProtocol, so HTTPS and TLS are one.
+_FAMILY = {"HTTP": "http", "HTTPS": "https", "TLS": "https", "TCP": "tcp"}
+
+# Where Istio's own installation has ports 80 and 443 end.
+_INSTALLED = frozenset({8080, 8443})
+
+
+@dataclass(slots=True)
+class _Need:
+    """A port that a Service must carry: for which exposure, with which protocol and nodePort."""
+
+    exposure: Exposure
+    protocol: str
+    node_port: int | None = None
+    path: str = ""
 
 
 def gateways(model: Model) -> tuple[Gateway, ...]:
-    """Return each gateway whose shared Service needs `wanted`, the default one first."""
+    """Return each gateway whose shared Service needs `wanted`, the default one first.
+
+    The Service of a deployed Gateway gets its ports from Istio, that of an existing one from whoever made it.
+    """
     found: dict[tuple[str, str], Gateway] = {}
     for entry in model.exposures:
-        if not entry.gateway.existing and not entry.gateway.deploy and (entry.service is None or entry.redirect_http):
-            found.setdefault((entry.gateway.namespace, entry.gateway.service), entry.gateway)
+        gateway = entry.gateway
+        if not (gateway.existing or gateway.deploy) and (entry.service is None or entry.redirect_http):
+            found.setdefault((gateway.namespace, gateway.service), gateway)
     default = (model.gateway.namespace, model.gateway.service)
     return tuple(gateway for _, gateway in sorted(found.items(), key=lambda item: (item[0] != default, item[0])))
 
 
-def target_port(port: int, taken: set[int]) -> int:
-    """Choose the port that the gateway's pods listen on: the same, 8000 more below 1024, else the next free one."""
-    candidate = port if port >= 1024 else port + 8000
-    while candidate in taken or candidate in PROXY_PORTS:
-        candidate = candidate + 10000 if candidate + 10000 < 65536 else (candidate + 10001) % 65536 + 1024
-    return candidate
+def target_port(port: int, taken: Iterable[int]) -> int:
+    """Choose what the gateway's pods listen on: the same port, below 1024 8000 more, and a free one where that isn't."""
+    busy = PROXY_PORTS.union(taken)
+    candidates = [port] if port >= 1024 else [port + 8000]
+    candidates += [candidates[0] + 10_000, *range(20_000, 65_536)]
+    return next(one for one in candidates if one < 65_536 and one not in busy)
 
 
-def _needed(model: Model, gateway: Gateway) -> dict[int, tuple[str, int | None, Exposure]]:
-    """Return what the shared Service of a gateway must carry: port -> (protocol, pinned nodePort, exposure)."""
-    result: dict[int, tuple[str, int | None, Exposure]] = {}
+def _needs(model: Model, gateway: Gateway) -> dict[int, _Need]:
+    """Return what the shared Service of a gateway must carry, by port."""
+    result: dict[int, _Need] = {}
     for entry in model.exposures:
-        same = (entry.gateway.namespace, entry.gateway.service) == (gateway.namespace, gateway.service)
-        if not same or entry.gateway.existing or entry.gateway.deploy:
+        own = entry.gateway
+        if (own.namespace, own.service) != (gateway.namespace, gateway.service) or own.existing or own.deploy:
             continue
         if entry.service is None:
-            _, pinned, first = result.get(entry.port, ("", None, entry))
-            result[entry.port] = (entry.protocol, entry.node_port or pinned, entry if entry.node_port else first)
-        if entry.redirect_http and 80 not in result:
-            result[80] = ("HTTP", None, entry)
+            need = result.setdefault(entry.port, _Need(entry, entry.protocol, None, f"{entry.at}.port"))
+            if entry.node_port is not None:
+                need.node_port, need.exposure = entry.node_port, entry
+        if entry.redirect_http:
+            result.setdefault(80, _Need(entry, "HTTP", None, f"{entry.at}.redirect_http"))
     return result
 
 
@@ -67,54 +93,85 @@ def wanted(model: Model, service: Mapping[str, Any] | None, gateway: Gateway | N
     it, the entry is {port, protocol, nodePort} alone. Raises ModelError where the Service can't carry the list.
     """
     gateway = gateway or model.gateway
-    live = [
-        port for port in ((service or {}).get("spec") or {}).get("ports") or [] if port.get("protocol", "TCP") == "TCP"
-    ]
-    by_port = {port["port"]: port for port in live}
-    taken = {port["targetPort"] for port in live if isinstance(port.get("targetPort"), int)}
-    node_ports = {port["nodePort"]: port for port in live if port.get("nodePort")}
-    name = f"{gateway.namespace}/{gateway.service}"
-    problems = []
+    needs = _needs(model, gateway)
+    spec = (service or {}).get("spec") or {}
+    live = {port["port"]: port for port in spec.get("ports") or () if port.get("protocol", "TCP") == "TCP"}
+    taken = {port["targetPort"] for port in live.values() if isinstance(port.get("targetPort"), int)}
+    taken |= {
+        target_port(entry.port, _INSTALLED)
+        for entry in model.exposures
+        if entry.service is not None and pods_of(entry.gateway) == pods_of(gateway)
+    }
+    log = Log()
+    _check(log, service or {}, f"{gateway.namespace}/{gateway.service}", live, needs)
     result = []
-    needed = _needed(model, gateway)
-    for port, (protocol, pinned, entry) in sorted(needed.items()):
-        there = by_port.get(port)
-        ours = there is None or str(there.get("name", "")).startswith(PREFIX)
-        if pinned is not None and node_ports.get(pinned, {}).get("port", port) != port:
-            holder = node_ports[pinned]
-            if holder["port"] not in needed or not str(holder.get("name", "")).startswith(PREFIX):
-                message = f"{pinned} is the nodePort of port {holder['port']} of Service {name}"
-                problems.append(Problem(f"{entry.at}.node_port", message, "Choose another nodePort", entry.name))
-        if there is not None and _someone_elses(service, there):
-            message = f"port {port} of Service {name} is someone else's ({there.get('name') or 'without a name'})"
-            cure = "Remove that port from the Service, or choose another `port`"
-            problems.append(Problem(f"{entry.at}.port", message, cure, entry.name))
+    for port, need in sorted(needs.items()):
+        there = live.get(port)
+        pinned = {"nodePort": need.node_port} if need.node_port is not None else {}
+        if there is not None and not _ours(there):
+            if pinned:
+                result.append({"port": port, "protocol": "TCP", **pinned})
             continue
-        if not ours:
-            if pinned is not None:
-                result.append({"port": port, "protocol": "TCP", "nodePort": pinned})
-            continue
-        if there is not None and isinstance(there.get("targetPort"), int):
-            target = there["targetPort"]
-        else:
+        target = (there or {}).get("targetPort")
+        if not isinstance(target, int):
             target = target_port(port, taken)
             taken.add(target)
-        mine = {
-            "name": f"{PREFIX}{port}",
-            "port": port,
-            "protocol": "TCP",
-            "targetPort": target,
-            "appProtocol": _APP_PROTOCOLS[protocol],
-        }
-        if pinned is not None:
-            mine["nodePort"] = pinned
-        result.append(mine)
-    if problems:
-        raise ModelError(tuple(problems))
+        result.append({**_port(port, need.protocol, target), **pinned})
+    if log.problems:
+        raise ModelError(tuple(log.problems))
     return result
 
 
-def _someone_elses(service: Mapping[str, Any] | None, port: Mapping[str, Any]) -> bool:
+def _ours(port: Mapping[str, Any]) -> bool:
+    return str(port.get("name", "")).startswith(PREFIX)
+
+
+def _port(port: int, protocol: str, target: int) -> dict[str, Any]:
+    """Write a port of ours. By `appProtocol` sidecars that call the gateway don't sniff a server-first protocol."""
+    return {
+        "name": f"{PREFIX}{port}",
+        "port": port,
+        "protocol": "TCP",
+        "targetPort": target,
+        "appProtocol": _FAMILY[protocol],
+    }
+
+
+def _check(
+    log: Log,
+    service: Mapping[str, Any],
+    name: str,
+    live: Mapping[int, Mapping[str, Any]],
+    needs: Mapping[int, _Need],
+) -> None:
+    """Note what the live Service makes impossible."""
+    node_ports = {port["nodePort"]: port for port in live.values() if port.get("nodePort")}
+    bound: dict[int, int] = {}
+    for port, need in sorted(needs.items()):
+        log.exposure = need.exposure.name
+        there = live.get(port)
+        if there is not None and _someone_elses(service, there):
+            message = f"port {port} of Service {name} is someone else's ({there.get('name') or 'without a name'})"
+            log.add(need.path, message, "Remove that port from the Service, or publish on another one")
+            continue
+        holder = node_ports.get(need.node_port or 0)
+        if holder is not None and holder["port"] != port and not (_ours(holder) and holder["port"] not in needs):
+            message = f"{need.node_port} is the nodePort of port {holder['port']} of Service {name}"
+            log.add(f"{need.exposure.at}.node_port", message, "Choose another nodePort")
+        target = (there or {}).get("targetPort")
+        if not isinstance(target, int):
+            continue
+        if target in PROXY_PORTS:
+            message = f"port {port} of Service {name} leads to {target}, which Istio's proxy uses itself"
+            log.add(need.path, message, "Publish on another port")
+        twin = bound.setdefault(target, port)
+        families = {_FAMILY[need.protocol], _FAMILY[needs[twin].protocol]}
+        if twin != port and (len(families) > 1 or "tcp" in families):
+            message = f"ports {twin} and {port} of Service {name} both lead to {target}: they are one listener"
+            log.add(need.path, message, f"Publish on one of them, or give port {port} another targetPort")
+
+
+def _someone_elses(service: Mapping[str, Any], port: Mapping[str, Any]) -> bool:
     """Tell whether a port was added by somebody who is neither the Service's installer nor this collection.
 
     Whoever owns the Service's selector installed it; the ports of that manager are meant to be used.
@@ -122,11 +179,11 @@ def _someone_elses(service: Mapping[str, Any] | None, port: Mapping[str, Any]) -
     key = f'k:{{"port":{port["port"]},"protocol":"TCP"}}'
     owners: set[str] = set()
     installers: set[str] = set()
-    for entry in ((service or {}).get("metadata") or {}).get("managedFields") or []:
-        spec = (entry.get("fieldsV1") or {}).get("f:spec") or {}
-        if "f:selector" in spec:
+    for entry in (service.get("metadata") or {}).get("managedFields") or ():
+        fields = (entry.get("fieldsV1") or {}).get("f:spec") or {}
+        if "f:selector" in fields:
             installers.add(entry.get("manager", ""))
-        if key in (spec.get("f:ports") or {}):
+        if key in (fields.get("f:ports") or {}):
             owners.add(entry.get("manager", ""))
     ours = {owner for owner in owners if owner.startswith("edgeway/")}
     return bool(owners) and bool(installers) and not owners & (installers | ours)
@@ -139,13 +196,7 @@ def services(model: Model) -> list[dict[str, Any]]:
         own = entry.service
         if own is None:
             continue
-        port: dict[str, Any] = {
-            "name": f"{PREFIX}{entry.port}",
-            "port": entry.port,
-            "protocol": "TCP",
-            "targetPort": target_port(entry.port, set()),
-            "appProtocol": _APP_PROTOCOLS[entry.protocol],
-        }
+        port = _port(entry.port, entry.protocol, target_port(entry.port, _INSTALLED))
         if entry.node_port is not None:
             port["nodePort"] = entry.node_port
         spec: dict[str, Any] = {"type": own.type, "selector": dict(entry.gateway.selector), "ports": [port]}
@@ -153,12 +204,6 @@ def services(model: Model) -> list[dict[str, Any]]:
             spec["loadBalancerClass"] = VIP_CLASS
         if own.external_traffic_policy:
             spec["externalTrafficPolicy"] = own.external_traffic_policy
-        result.append(
-            {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": {"name": own.name, "namespace": entry.gateway.namespace, "labels": model.labels},
-                "spec": spec,
-            }
-        )
+        metadata = {"name": own.name, "namespace": entry.gateway.namespace, "labels": model.labels}
+        result.append({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
     return result
