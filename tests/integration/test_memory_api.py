@@ -169,7 +169,7 @@ class Both:
         answers = []
         for server in self.servers:
             try:
-                answers.append(normal(server.request(method, path, **request)[0]))
+                answers.append(normal(server.request(method, path, **request)[0], dry="dryRun" in request.get("query", {})))
             except RefusedError as refused:
                 answers.append(error(refused))
         return answers
@@ -224,7 +224,9 @@ class Both:
                 if "spec" in body:
                     new["spec"] = {**live["spec"], **body["spec"]}
             else:
-                new["metadata"]["managedFields"] = live["metadata"].get("managedFields", [])[:1]
+                owners = live["metadata"].get("managedFields", [])
+                owners.sort(key=lambda entry: (entry["manager"], entry["operation"], entry["apiVersion"]))
+                new["metadata"]["managedFields"] = owners[:1]
             try:
                 answers.append(normal(server.request("PUT", self.path, query=query, body=new)[0]))
             except RefusedError as refused:
@@ -244,7 +246,7 @@ def conflict(cause: Json) -> str:
     return str(cause.get("message", "")) if cause.get("reason") == "FieldManagerConflict" else ""
 
 
-def normal(found: Json) -> Json:
+def normal(found: Json, *, dry: bool = False) -> Json:
     """Return an object without what no two servers agree on: times, counters, addresses and ports they chose."""
     if "metadata" not in found or found.get("kind") == "Status":
         return {}
@@ -262,7 +264,8 @@ def normal(found: Json) -> Json:
             spec[name] = "chosen"
     if item["kind"] == "Service":
         for port in spec.get("ports") or ():
-            if port.get("nodePort") and port["nodePort"] not in PINNED:
+            # A dry run may answer with any free one
+            if port.get("nodePort") and (dry or port["nodePort"] not in PINNED):
                 port["nodePort"] = "chosen"
     return item
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from memory_api.ownership import ATOMIC, Schema
@@ -82,21 +82,25 @@ GATEWAY_API_KINDS = (
 )
 
 
-@dataclass
-class Invalid:
-    """Reasons for a 422, as (field, text)."""
-
-    causes: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, at: str, text: str) -> None:
-        self.causes.append((at, text))
-
+Cause = tuple[str, str]
+"""A reason for a 422: (field, text)."""
 
 NODE_PORTS = range(30000, 32768)
+FREELY = range(30086, 32768)
+"""What the server gives out by itself; below lies what it keeps for those who ask."""
+OUTSIDE = ("NodePort", "LoadBalancer")
 
 
 def default(kind: Kind, new: Object) -> None:
-    """Fill in what the server fills in, before it allocates."""
+    """Fill in what the server fills in, before it allocates, and leave out what its Go types leave out when empty."""
+    _drop_empty(new.get("metadata") or {}, "labels", "annotations")
+    if not kind.group:
+        _drop_empty(new, "data")
+        _drop_empty(new.get("spec") or {}, "selector", "ports")
+    if kind.name == "Gateway" and kind.group == GATEWAY_API:
+        for listener in (new.get("spec") or {}).get("listeners") or ():
+            namespaces = listener.setdefault("allowedRoutes", {}).setdefault("namespaces", {})
+            namespaces.setdefault("from", "Same")
     if kind.name == "Secret":
         new.setdefault("type", "Opaque")
     if kind.name != "Service":
@@ -119,6 +123,12 @@ def default(kind: Kind, new: Object) -> None:
             entry.setdefault("ipMode", "VIP")
 
 
+def _drop_empty(part: Object, *names: str) -> None:
+    for name in names:
+        if name in part and not part[name]:
+            del part[name]
+
+
 def allocate(kind: Kind, new: Object, old: Object | None, others: Iterable[Object]) -> None:
     """Give a Service its addresses and nodePorts, keeping what it had."""
     if kind.name != "Service":
@@ -126,6 +136,8 @@ def allocate(kind: Kind, new: Object, old: Object | None, others: Iterable[Objec
     services = list(others)
     spec = new["spec"]
     before = (old or {}).get("spec", {})
+    if old is not None:
+        drop_by_type(new, old)
     for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
         if name not in spec and name in before:
             spec[name] = copy.deepcopy(before[name])
@@ -136,60 +148,141 @@ def allocate(kind: Kind, new: Object, old: Object | None, others: Iterable[Objec
         spec.setdefault("clusterIPs", [spec["clusterIP"]])
         spec.setdefault("ipFamilies", ["IPv4"])
         spec.setdefault("ipFamilyPolicy", "SingleStack")
-    if spec["type"] == "ClusterIP":
-        return
-    had = {(port["port"], port["protocol"]): port.get("nodePort") for port in before.get("ports") or ()}
-    taken = _node_ports(services) | {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
-    for port in spec.get("ports") or ():
-        if not port.get("nodePort"):
-            kept = had.get((port["port"], port["protocol"]))
-            port["nodePort"] = kept if kept and kept not in taken else next(n for n in NODE_PORTS if n not in taken)
-            taken.add(port["nodePort"])
+    if spec["type"] in OUTSIDE:
+        _allocate_node_ports(spec, before, _node_ports(services))
     if spec.get("externalTrafficPolicy") == "Local" and spec["type"] == "LoadBalancer":
         spec.setdefault("healthCheckNodePort", before.get("healthCheckNodePort") or 32767)
+    elif spec.get("healthCheckNodePort") == before.get("healthCheckNodePort"):
+        spec.pop("healthCheckNodePort", None)
+
+
+def _allocate_node_ports(spec: Object, before: Object, others: set[int]) -> None:
+    """Give each port its nodePort: what one of its name had, what the same number has, else a free one."""
+    ports = spec.get("ports") or []
+    if before.get("type") in OUTSIDE:
+        had = {port.get("name", ""): port.get("nodePort", 0) for port in before.get("ports") or ()}
+        used = set(had.values()) & {port.get("nodePort", 0) for port in ports}
+        for port in ports:
+            kept = had.get(port.get("name", ""), 0)
+            if not port.get("nodePort") and kept and kept not in used:
+                port["nodePort"] = kept
+                used.add(kept)
+    by_number = {port["port"]: port["nodePort"] for port in ports if port.get("nodePort")} if not before else {}
+    taken = others | {port["nodePort"] for port in ports if port.get("nodePort")}
+    for port in ports:
+        if not port.get("nodePort"):
+            port["nodePort"] = by_number.get(port["port"]) or next(n for n in FREELY if n not in taken)
+            taken.add(port["nodePort"])
+            if not before:
+                by_number.setdefault(port["port"], port["nodePort"])
 
 
 def _node_ports(services: Iterable[Object]) -> set[int]:
     return {port["nodePort"] for other in services for port in other["spec"].get("ports") or () if port.get("nodePort")}
 
 
-def validate(kind: Kind, new: Object, old: Object | None, others: Iterable[Object]) -> Invalid:
+def validate(kind: Kind, new: Object, old: Object | None, others: Iterable[Object], *, dry: bool) -> list[Cause]:
     """Return what is wrong with an object that is about to be stored."""
-    found = Invalid()
-    if kind.name != "Service":
-        return found
+    if kind.name == "Service":
+        return _allocatable(new, old, others, dry=dry) or _valid_service(new, old)
+    missing = [(".".join(path), "Required value") for path in _REQUIRED.get((kind.group, kind.name), ()) if not _there(new, path)]
+    if kind.group and "spec" in new and _has_null(new["spec"]):
+        missing.append(("spec", "Invalid value: null"))
+    return missing
+
+
+_REQUIRED = {
+    (ISTIO, "ServiceEntry"): (("spec",), ("spec", "hosts")),
+    (GATEWAY_API, "Gateway"): (("spec",), ("spec", "gatewayClassName"), ("spec", "listeners")),
+}
+
+
+def _has_null(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_null(inner) for inner in value.values())
+    return any(_has_null(inner) for inner in value) if isinstance(value, list) else value is None
+
+
+def _there(new: Object, path: tuple[str, ...]) -> bool:
+    node: Any = new
+    for name in path:
+        node = (node or {}).get(name)
+    return node not in (None, [])
+
+
+def _valid_service(new: Object, old: Object | None) -> list[Cause]:
+    found: list[Cause] = []
     spec = new["spec"]
     ports = spec.get("ports") or []
     names: set[str] = set()
     for index, port in enumerate(ports):
         at = f"spec.ports[{index}]"
         if len(ports) > 1 and not port.get("name"):
-            found.add(f"{at}.name", "Required value")
+            found.append((f"{at}.name", "Required value"))
         if port.get("name") and port["name"] in names:
-            found.add(f"{at}.name", f'Duplicate value: "{port["name"]}"')
+            found.append((f"{at}.name", f'Duplicate value: "{port["name"]}"'))
         names.add(port.get("name", ""))
+        if port.get("nodePort"):
+            used = [other.get("nodePort") for other in ports[:index] if other["protocol"] == port["protocol"]]
+            if port["nodePort"] in used:
+                found.append((f"{at}.nodePort", f"Duplicate value: {port['nodePort']}"))
         if port.get("nodePort") and spec["type"] == "ClusterIP":
-            found.add(f"{at}.nodePort", "Forbidden: may not be used when `type` is 'ClusterIP'")
+            found.append((f"{at}.nodePort", "Forbidden: may not be used when `type` is 'ClusterIP'"))
     if not ports and spec["type"] != "ExternalName" and spec.get("clusterIP") != "None":
-        found.add("spec.ports", "Required value")
+        found.append(("spec.ports", "Required value"))
+    if spec.get("externalTrafficPolicy") and spec["type"] == "ClusterIP":
+        text = f'Invalid value: "{spec["externalTrafficPolicy"]}": may only be set for externally-accessible services'
+        found.append(("spec.externalTrafficPolicy", text))
     previous = (old or {}).get("spec", {})
     had = previous.get("loadBalancerClass")
     if previous.get("type") == "LoadBalancer" == spec["type"] and spec.get("loadBalancerClass") != had:
-        found.add(
-            "spec.loadBalancerClass", f'Invalid value: "{spec.get("loadBalancerClass")}": may not change once set'
-        )
+        text = f'Invalid value: "{spec.get("loadBalancerClass")}": may not change once set'
+        found.append(("spec.loadBalancerClass", text))
     if spec.get("loadBalancerClass") and spec["type"] != "LoadBalancer":
-        found.add("spec.loadBalancerClass", "Forbidden: may only be used when `type` is 'LoadBalancer'")
-    taken = _node_ports(others)
-    for index, port in enumerate(ports):
-        number = port.get("nodePort")
-        at = f"spec.ports[{index}].nodePort"
-        if number and number not in NODE_PORTS:
-            found.add(at, f"Invalid value: {number}: provided port is not in the valid range. The range of valid "
-                          f"ports is 30000-32767")  # fmt: skip
-        elif number and number in taken:
-            found.add(at, f"Invalid value: {number}: provided port is already allocated")
+        found.append(("spec.loadBalancerClass", "Forbidden: may only be used when `type` is 'LoadBalancer'"))
     return found
+
+
+def _allocatable(new: Object, old: Object | None, others: Iterable[Object], *, dry: bool) -> list[Cause]:
+    if new["spec"]["type"] not in OUTSIDE:
+        return []
+    taken = _node_ports(others)
+    seen: dict[int, set[tuple[int, str]]] = {}
+    for index, port in enumerate(new["spec"].get("ports") or ()):
+        number, at = port["nodePort"], f"spec.ports[{index}].nodePort"
+        # A dry run doesn't look at the range
+        if number not in NODE_PORTS and not dry:
+            text = "provided port is not in the valid range. The range of valid ports is 30000-32767"
+            return [(at, f"Invalid value: {number}: {text}")]
+        before = seen.setdefault(number, set())
+        if number in taken or (old is None and any(other != port["port"] for other, _protocol in before)):
+            return [(at, f"Invalid value: {number}: provided port is already allocated")]
+        if old is not None and any(protocol == port["protocol"] for _other, protocol in before):
+            # All that the server says of it, and with status 500
+            return [("", f"duplicate nodePort: {{{port['protocol']} {number}}}")]
+        before.add((port["port"], port["protocol"]))
+    return []
+
+
+def drop_by_type(new: Object, old: Object) -> None:
+    """Leave out what only the old type of a Service had, unless the request changes it."""
+    spec, before = new["spec"], old["spec"]
+    if spec["type"] == before["type"]:
+        return
+    if before["type"] in OUTSIDE and spec["type"] not in OUTSIDE:
+        had = {port.get("nodePort") for port in before.get("ports") or ()}
+        if {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")} <= had:
+            for port in spec.get("ports") or ():
+                port.pop("nodePort", None)
+        _drop_same(spec, before, "externalTrafficPolicy")
+    if before["type"] == "LoadBalancer":
+        _drop_same(spec, before, "allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort")
+
+
+def _drop_same(spec: Object, before: Object, *names: str) -> None:
+    for name in names:
+        if name in spec and spec[name] == before.get(name):
+            del spec[name]
 
 
 Admission = Callable[[str, Object], str | None]

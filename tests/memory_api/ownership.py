@@ -162,7 +162,10 @@ def compare(old: Any, new: Any, schema: Schema) -> Comparison:
 
 
 def _compare(old: Any, new: Any, schema: Schema, at: Path, found: Comparison) -> None:
-    here = new if new is not _ABSENT else old
+    here = new if isinstance(new, (dict, list)) or old is _ABSENT else old
+    if isinstance(here, (dict, list)) and not is_leaf(schema, here):
+        # Null is an empty map or list here, but there
+        old, new = (type(here)() if side is None else side for side in (old, new))
     empty = all(side is _ABSENT or side is None or side in ({}, []) for side in (old, new))
     if is_leaf(schema, here) or empty or (old is not _ABSENT and new is not _ABSENT and type(old) is not type(new)):
         if old is _ABSENT:

@@ -296,8 +296,6 @@ class Server:
     def _create(self, kind: Kind, body: Object, manager: str, *, dry: bool) -> Object:
         metadata = body["metadata"]
         key = (kind.group, kind.name, metadata.get("namespace", ""), metadata["name"])
-        if key in self.objects:
-            raise StatusError(409, "AlreadyExists", f'{kind.plural} "{key[3]}" already exists')
         self._needs_namespace(kind, key)
         new = copy.deepcopy(body)
         if kind.has_status:
@@ -306,7 +304,9 @@ class Server:
         new["metadata"].pop("managedFields", None)
         who = (manager, "Update", body["apiVersion"], "")
         kinds.default(kind, new)
-        ownership.update({}, new, kind.schema, owners, who, ignored=_ignored(kind, ""), now=_now())
+        # The server's own kinds are never quite empty
+        empty: Object = {} if kind.group else {"metadata": {}, "spec": {}, "status": {"loadBalancer": {}}}
+        ownership.update(empty, new, kind.schema, owners, who, ignored=_ignored(kind, ""), now=_now())
         return self._store(kind, key, None, new, owners, dry=dry)
 
     def _update(self, kind: Kind, key: Key, body: Object, manager: str, subresource: str, *, dry: bool) -> Object:
@@ -331,9 +331,9 @@ class Server:
         for name in ("uid", "creationTimestamp", "generation"):
             new["metadata"][name] = before["metadata"].get(name)
         kinds.default(kind, new)
-        kinds.allocate(kind, new, live, self._others(key))
         who = (manager, "Update", body["apiVersion"], subresource)
-        if owners or not reset:
+        # Nothing is tracked from then on, once an object has no owners at all
+        if owners:
             ignored = _ignored(kind, subresource)
             ownership.update(before, new, kind.schema, owners, who, ignored=ignored, now=_now())
         return self._store(kind, key, live, new, owners, dry=dry)
@@ -399,13 +399,16 @@ class Server:
     ) -> Object:  # fmt: skip
         others = self._others(key)
         kinds.allocate(kind, new, live, others)
-        problems = kinds.validate(kind, new, live, others)
-        if problems.causes:
-            text = ", ".join(f"{at}: {reason}" for at, reason in problems.causes)
-            raise StatusError(422, "Invalid", f'{kind.name} "{key[3]}" is invalid: {text}', {
-                "name": key[3], "kind": kind.name,
-                "causes": [{"reason": "FieldValueInvalid", "message": reason, "field": at}
-                           for at, reason in problems.causes]})  # fmt: skip
+        problems = kinds.validate(kind, new, live, others, dry=dry)
+        if problems and not problems[0][0]:
+            raise StatusError(500, "InternalError", f"Internal error occurred: {problems[0][1]}")
+        if problems:
+            text = ", ".join(f"{at}: {reason}" for at, reason in problems)
+            causes = [{"reason": "FieldValueInvalid", "message": reason, "field": at} for at, reason in problems]
+            details = {"name": key[3], "group": kind.group, "kind": kind.name, "causes": causes}
+            raise StatusError(422, "Invalid", f'{kind.name} "{key[3]}" is invalid: {text}', details)
+        if live is None and key in self.objects:
+            raise StatusError(409, "AlreadyExists", f'{kind.plural} "{key[3]}" already exists')
         metadata = new["metadata"]
         if live is None:
             metadata["uid"] = str(uuid.uuid4())
