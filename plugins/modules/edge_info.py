@@ -8,13 +8,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: edge_info
-short_description: What keepalived needs to know of an edge
+short_description: What an edge holds, and what keepalived needs to know of it
 version_added: 0.1.0
 author: Contributors to the edgeway.istio project
 description:
-  - Reads an edge's interfaces and addresses, and whether keepalived and a configuration of it are there.
+  - Reads an edge's interfaces and addresses, whether keepalived and a configuration of it are there, and, with
+    O(state=true), what a running keepalived says of its virtual routers and checks.
   - Changes nothing. Runs on the edge itself, as root.
 options:
+  state:
+    description: Whether to ask the running keepalived for its state, by SIGUSR1.
+    type: bool
+    default: false
   config:
     description: Path of keepalived's configuration.
     type: path
@@ -33,9 +38,14 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Read the edge's addresses
+- name: See what this edge holds
   edgeway.istio.edge_info:
+    state: true
   register: edge
+
+- name: Stop if it holds a VIP
+  ansible.builtin.assert:
+    that: edge.vips | selectattr('held') | length == 0
 """
 
 RETURN = r"""
@@ -65,12 +75,43 @@ guard:
   returned: always
   type: bool
   sample: true
+drained:
+  description: Whether the edge is drained.
+  returned: always
+  type: bool
+  sample: false
+now:
+  description: The edge's clock, in seconds since 1970.
+  returned: always
+  type: float
+  sample: 1795268200.5
+vips:
+  description:
+    - The VIPs of the configuration. V(held) is what the kernel says; the rest, and since when in seconds since 1970,
+      is what keepalived says.
+  returned: O(state=true)
+  type: list
+  elements: dict
+  sample: [{name: 192.0.2.100, address: 192.0.2.100, held: true, state: MASTER, since: 1795268109.9, priority: 254}]
+checks:
+  description: The checks, each V(passed), V(failed) or V(unknown).
+  returned: O(state=true)
+  type: dict
+  sample: {gateway: passed}
 """
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.edgeway.istio.plugins.module_utils import _keepalived
+
+DRAINED = Path("/var/lib/keepalived-vip/drained")
+GUARD = Path("/etc/systemd/system/keepalived-guard.service")
 
 
 def _config(path: str, mark: str) -> str:
@@ -83,27 +124,78 @@ def _config(path: str, mark: str) -> str:
     return "ours" if mark in text else "foreign"
 
 
+def _drained() -> bool:
+    try:
+        return DRAINED.read_text(encoding="ascii").strip() not in ("", "0")
+    except OSError:
+        return False
+
+
+def _dump(pid: int) -> str:
+    """Have keepalived write its state and read it, through its own view of /tmp. Empty if it doesn't in a second."""
+    path = Path(f"/proc/{pid}/root/tmp/keepalived.data")
+    try:
+        path.unlink(missing_ok=True)
+        os.kill(pid, signal.SIGUSR1)
+        for _ in range(50):
+            time.sleep(0.02)
+            if path.exists() and _keepalived.complete(path.read_text(encoding="utf-8", errors="replace")):
+                # The interfaces' section is the last but grows for a moment
+                time.sleep(0.02)
+                return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return ""
+
+
+def _vips(state: _keepalived.State, links: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    held = {entry.get("local") for link in links for entry in link.get("addr_info", ())}
+    return [
+        {
+            "name": router.name,
+            "address": router.address.split("/")[0],
+            "held": router.address.split("/")[0] in held,
+            "state": router.state,
+            "since": router.since,
+            "priority": router.priority,
+        }
+        for router in state.routers
+    ]
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
+            "state": {"type": "bool", "default": False},
             "config": {"type": "path", "default": "/etc/keepalived/keepalived.conf"},
             "mark": {"type": "str", "default": "Written by the role edgeway.istio.keepalived"},
         },
         supports_check_mode=True,
     )
-    ip = module.get_bin_path("ip", required=True)
-    _, links, _ = module.run_command([ip, "-json", "address", "show"], check_rc=True)
     systemctl = module.get_bin_path("systemctl", required=True)
-    stopped, _, _ = module.run_command([systemctl, "is-active", "--quiet", "keepalived.service"])
-    module.exit_json(
-        changed=False,
-        links=json.loads(links),
-        keepalived=module.get_bin_path("keepalived") or "",
-        running=stopped == 0,
-        config=_config(module.params["config"], module.params["mark"]),
-        guard=Path("/etc/systemd/system/keepalived-guard.service").exists(),
+    _, shown, _ = module.run_command(
+        [systemctl, "show", "--property=ActiveState,MainPID", "keepalived.service"], check_rc=True
     )
+    unit = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    pid = int(unit.get("MainPID", "0"))
+    text = _dump(pid) if module.params["state"] and pid else ""
+    ip = module.get_bin_path("ip", required=True)
+    _, shown, _ = module.run_command([ip, "-json", "address", "show"], check_rc=True)
+    links = json.loads(shown)
+    result: dict[str, Any] = {
+        "links": links,
+        "keepalived": module.get_bin_path("keepalived") or "",
+        "running": unit.get("ActiveState") in ("active", "reloading"),
+        "config": _config(module.params["config"], module.params["mark"]),
+        "guard": GUARD.exists(),
+        "drained": _drained(),
+        "now": time.time(),
+    }
+    if module.params["state"]:
+        state = _keepalived.parse(text)
+        result |= {"vips": _vips(state, links), "checks": state.checks}
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

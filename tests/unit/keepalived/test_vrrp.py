@@ -98,7 +98,7 @@ def test_the_narrowest_network_decides_the_interface() -> None:
     ("vips", "options", "expected"),
     [
         ("192.0.2.100", {}, ["keepalived_vips: is not a list"]),
-        (["192.0.2.100"], {}, ["keepalived_vips[0]: is a text", "keepalived_vips[0].address: is missing"]),
+        (["192.0.2.100"], {}, ["keepalived_vips[0]: is a text, a map is expected"]),
         ([{}], {}, ["keepalived_vips[0].address: is missing"]),
         ([{"address": "192.0.2"}], {}, ["keepalived_vips[0].address: `192.0.2` is not an IP address"]),
         ([{"adress": "192.0.2.1", "address": "192.0.2.100"}], {}, ["keepalived_vips[0].adress: is not known"]),
