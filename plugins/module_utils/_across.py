@@ -44,6 +44,10 @@ class _Use:
         """Return the field that put it on this port."""
         return f"{self.exposure.at}.{'redirect_http' if self.redirect else 'port'}"
 
+    @property
+    def protocol(self) -> str:
+        return "HTTP" if self.redirect else self.exposure.protocol
+
     def matches(self) -> list[tuple[Match, str]]:
         """Return what it takes, each with the field that says so."""
         if self.redirect:
@@ -108,15 +112,16 @@ class Across:
             name = certificate_name(self.set_name, secrets[entry.tls], entry.tls, entry)
             twin = objects.get((entry.gateway.namespace, name), entry)
             if twin is not entry:
-                message = f"`{name}`, the Gateway of this certificate, would be that of {twin.at} ({twin.name}) too"
+                message = f"`{name}` would be the name of objects of {entry.at} ({entry.name}) too"
                 self.add(twin, f"{twin.at}.name", message, "Choose another name")
+                break
 
     def gateways(self) -> None:
         """One Service has one description of the pods behind it."""
         seen: dict[tuple[str, str], tuple[Gateway, Exposure]] = {}
         for entry in self.exposures:
             known, holder = seen.setdefault((entry.gateway.namespace, entry.gateway.service), (entry.gateway, entry))
-            if replace(known, existing=None) != replace(entry.gateway, existing=None):
+            if known is not entry.gateway and replace(known, existing=None) != replace(entry.gateway, existing=None):
                 service = f"{known.namespace}/{known.service}"
                 message = f"describes Service {service} in another way than {holder.at} ({holder.name}) does"
                 self.add(entry, f"{entry.at}.gateway", message, "Give both the same selector and options")
@@ -139,7 +144,7 @@ class Across:
             for use in uses[1:]:
                 two = use.exposure
                 if use.family != first.family:
-                    message = f"port {port} carries {first.family} for {one.at} ({one.name}), not {use.family} too"
+                    message = f"port {port} carries {first.protocol} for {one.at} ({one.name}), not {use.protocol} too"
                     self.add(two, use.path, message, "Give one of them another port")
                 elif use.family == "TCP":
                     message = f"port {port} is taken by {one.at} ({one.name}), and TCP has no names to tell them apart"

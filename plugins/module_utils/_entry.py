@@ -85,7 +85,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")  # a header's name: R
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]{1,4096}")
 _LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-_PATH = re.compile(r"/[A-Za-z0-9/\-._~!$&'()*+,;=:@%]*")
+_PATH = re.compile(r"/([A-Za-z0-9/\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})*")
 _GRPC_SERVICE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _GRPC_METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ORIGIN = re.compile(r"\*|https?://(\*|(\*\.)?([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+)(:[0-9]{1,5})?")
@@ -157,11 +157,12 @@ class EntryReader:
         if source is None:
             if "from" not in rule:
                 rule.add("from", "is missing", "Write `All`, `Same` or `Selector`")
-        elif source == "Selector" and "labels" not in rule:
+            return None
+        if source == "Selector" and "labels" not in rule:
             rule.add("labels", "is missing", "Give the labels of the namespaces that may attach routes")
         elif source != "Selector" and "labels" in rule:
             rule.add("labels", "needs `from: Selector`", "Write it, or leave the labels out")
-        return AllowedRoutes(source or "Same", labels or ())
+        return AllowedRoutes(source, labels or ())
 
     def labels(self, node: Node, key: str) -> Pairs | None:
         found = node.pairs(key)
@@ -186,8 +187,8 @@ class EntryReader:
         node = Node(value, path, self.log, _EXPOSURE)
         raw_name = node.raw("name")
         self.log.exposure = raw_name if isinstance(raw_name, str) and _LABEL.fullmatch(raw_name) else ""
-        name = self.required(node, "name", _LABEL, "It names the objects")
-        namespace = self.required(node, "namespace", _LABEL, "It is the backends' and the routes' namespace")
+        name = self.required(node, "name", _LABEL, "Write one: it names the objects")
+        namespace = self.required(node, "namespace", _LABEL, "Write the one of the backends: the routes lie there too")
         self.own_namespace = namespace or ""
         protocol = self.protocol(node)
         gateway = default
@@ -209,17 +210,7 @@ class EntryReader:
             node.add("node_port", "can't be pinned on a Service that Istio makes", cure)
         hostnames = self.hostnames(node, protocol)
         tls = self.tls(node, protocol, gateway)
-        redirect = node.flag("redirect_http")
-        if redirect and protocol is not None and protocol != "HTTPS":
-            node.add("redirect_http", f"means nothing with protocol {protocol}", "Drop it, or write `protocol: HTTPS`")
-        elif redirect and port == 80:
-            node.add("redirect_http", "needs port 80 for itself", "Give the HTTPS exposure another port")
-        elif redirect and gateway.existing:
-            node.add(
-                "redirect_http",
-                "needs a listener of its own, and the Gateway isn't ours",
-                "Add an HTTP exposure with a redirect on that Gateway's HTTP port",
-            )
+        redirect = self.redirect_http(node, protocol, port, gateway)
         subsets = self.subsets(node)
         routes = self.routes(node, protocol)
         traffic = self.traffic(node, protocol)
@@ -304,6 +295,23 @@ class EntryReader:
             else:
                 result[name] = path
         return tuple(sorted(result))
+
+    def redirect_http(self, node: Node, protocol: str | None, port: int | None, gateway: Gateway) -> bool:
+        if not node.flag("redirect_http"):
+            return False
+        if protocol in ("HTTP", "TLS", "TCP"):
+            node.add("redirect_http", f"means nothing with protocol {protocol}", "Drop it, or write `protocol: HTTPS`")
+        elif port == 80:
+            node.add("redirect_http", "needs port 80 for itself", "Give the HTTPS exposure another port")
+        elif gateway.existing:
+            node.add(
+                "redirect_http",
+                "needs a listener of its own, and the Gateway isn't ours",
+                "Add an HTTP exposure with a redirect on that Gateway's HTTP port",
+            )
+        else:
+            return protocol == "HTTPS"
+        return False
 
     def tls(self, node: Node, protocol: str | None, gateway: Gateway) -> Tls | None:
         part = node.node("tls", _TLS)
@@ -519,20 +527,21 @@ class EntryReader:
         """Refuse a match that an earlier route of the exposure has already: it would never be reached."""
         seen: dict[Match, str] = {}
         for route in routes:
-            for match in route.matches:
-                first = seen.setdefault(match, route.at)
-                if first != route.at:
-                    what = "takes every request" if match.everything else "has a match that is the same"
-                    self.log.add(route.at, f"{what} as {first} does", "Make one of them more specific, or drop it")
+            for index, match in enumerate(route.matches):
+                place = route.at if match.everything else f"{route.at}.matches[{index}]"
+                first = seen.setdefault(match, place)
+                if first != place:
+                    what = "every request" if match.everything else "the same requests"
+                    self.log.add(place, f"takes {what} as {first} does", "Make one of them more specific, or drop it")
 
     def route(self, value: object, path: str, protocol: str | None) -> Route:
         node = Node(value, path, self.log, _ROUTE)
         if protocol in ("TCP", "TLS"):
             for key in node.given("matches", *_FILTERS):
-                cure = f"Drop it: the gateway can't look into {protocol}" + (
-                    ", use HTTPS to end TLS at the gateway" if protocol == "TLS" else ""
+                choice = "`protocol: HTTPS`" if protocol == "TLS" else "`protocol: HTTP`"
+                node.add(
+                    key, f"means nothing with {protocol}, which is passed on unread", f"Drop it, or write {choice}"
                 )
-                node.add(key, f"means nothing with {protocol}", cure)
         matches = self.matches(node)
         redirect = self.redirect(node)
         backends = self.backends(node)
@@ -634,7 +643,7 @@ class EntryReader:
             return "prefix", "/"
         given = part.given("exact", "prefix", "regex")
         if len(given) != 1:
-            if isinstance(node.raw("path"), Mapping):
+            if part.mapped and not part.strange:
                 cure = "Write one of `exact`, `prefix` or `regex`"
                 node.add("path", f"holds {len(given)} ways to match, one is expected", cure)
             return "prefix", "/"
@@ -699,7 +708,7 @@ class EntryReader:
             part = Node(value, path, self.log, ("exact", "regex"))
             given = part.given("exact", "regex")
             if len(given) != 1:
-                if isinstance(value, Mapping):
+                if part.mapped and not part.strange:
                     self.log.add(path, f"holds {len(given)} ways to match, one is expected", "Write `exact` or `regex`")
                 continue
             text = part.text(given[0])
@@ -740,7 +749,7 @@ class EntryReader:
             return None, None
         given = part.given(full, prefix)
         if len(given) != 1:
-            if isinstance(node.raw("path"), Mapping):
+            if part.mapped and not part.strange:
                 cure = f"Write `{full}` to replace the path, `{prefix}` to replace the matched prefix"
                 node.add("path", f"holds {len(given)} new paths, one is expected", cure)
             return None, None

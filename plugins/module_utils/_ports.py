@@ -62,7 +62,7 @@ def gateways(model: Model) -> tuple[Gateway, ...]:
 
 
 def target_port(port: int, taken: Iterable[int]) -> int:
-    """Choose what the gateway's pods listen on: the same port, below 1024 8000 more, and a free one where that isn't."""
+    """Choose what the gateway's pods listen on: the same, 8000 more below 1024, or a free one where that is taken."""
     busy = PROXY_PORTS.union(taken)
     candidates = [port] if port >= 1024 else [port + 8000]
     candidates += [candidates[0] + 10_000, *range(20_000, 65_536)]

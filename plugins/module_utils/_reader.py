@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,8 @@ _DURATION = re.compile(r"([0-9]{1,5}(h|ms|m|s)){1,4}")
 
 def kind_of(value: object) -> str:
     """Name a value's type as people who write YAML call it."""
+    if value is None:
+        return "nothing"
     if isinstance(value, bool):
         return "a boolean"
     if isinstance(value, (int, float)):
@@ -66,18 +68,22 @@ def quoted(words: Iterable[str]) -> str:
 class Node:
     """A map in the user's list. A key whose value is None counts as not written: Ansible fills options in that way."""
 
-    __slots__ = ("_items", "log", "path")
+    __slots__ = ("_items", "log", "mapped", "path", "strange")
 
-    def __init__(self, value: object, path: str, log: Log, known: Iterable[str]) -> None:
+    def __init__(self, value: object, path: str, log: Log, known: Collection[str]) -> None:
         self.path = path
         self.log = log
         self._items: dict[str, Any] = {}
+        self.mapped = isinstance(value, Mapping)
+        self.strange = False  # whether there is a key that nobody knows
         if not isinstance(value, Mapping):
             log.add(path, f"is {kind_of(value)}, a map is expected", f"Write a map with {quoted(sorted(known))}")
             return
         self._items = {str(key): item for key, item in value.items() if item is not None}
-        names = sorted(known)
-        for key in [key for key in self._items if key not in names]:
+        unknown = [key for key in self._items if key not in known]
+        self.strange = bool(unknown)
+        for key in unknown:
+            names = sorted(known)
             near = difflib.get_close_matches(key.lower(), names, n=1)
             cure = f"Did you mean `{near[0]}`?" if near else f"Known here: {', '.join(names)}"
             log.add(self.at(key), "is not known", cure)
@@ -89,8 +95,9 @@ class Node:
         return f"{self.path}.{key}" if self.path else key
 
     def add(self, key: str, message: str, cure: str = "") -> None:
-        """Note a problem with one field of this map."""
-        self.log.add(self.at(key), message, cure)
+        """Note a problem with one field; of what is no map at all nothing more is said."""
+        if self.mapped:
+            self.log.add(self.at(key), message, cure)
 
     def raw(self, key: str) -> Any:
         return self._items.get(key)
@@ -129,7 +136,7 @@ class Node:
         self.add(key, f"`{shown(value)}` is not known", f"Write {quoted(choices)}")
         return default
 
-    def number(self, key: str, low: int, high: int, why: str = "") -> int | None:
+    def number(self, key: str, low: int, high: int, cure: str = "") -> int | None:
         """Read a whole number between `low` and `high`; a text of digits counts as one, as templates yield texts."""
         value = self._items.get(key)
         if value is None:
@@ -140,7 +147,7 @@ class Node:
             self.add(key, f"is {kind_of(value)}, a whole number is expected", f"Write a number from {low} to {high}")
             return None
         if not low <= value <= high:
-            self.add(key, f"{value} is outside {low} to {high}", why)
+            self.add(key, f"{value} is outside {low} to {high}", cure or f"Write a number from {low} to {high}")
             return None
         return int(value)
 
@@ -172,7 +179,7 @@ class Node:
             return None
         return total
 
-    def node(self, key: str, known: Iterable[str]) -> Node | None:
+    def node(self, key: str, known: Collection[str]) -> Node | None:
         value = self._items.get(key)
         return None if value is None else Node(value, self.at(key), self.log, known)
 
@@ -215,5 +222,7 @@ class Node:
 
 
 def shown(text: str) -> str:
-    """Cut a text to what fits into a message."""
+    """Cut a text to what fits into a message. A key that was put into the wrong field is not shown at all."""
+    if "PRIVATE KEY" in text:
+        return "(a private key)"
     return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,41 @@
+"""Every wrong list is refused for exactly the reasons that the table gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError, parse
+from unit.model.lists import CERTIFICATE, KEY, spelt_out
+
+CASES: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("wrong_lists.yml").read_text())
+
+
+def refused(case: dict[str, Any]) -> ModelError:
+    options = {"api": case.get("api", "istio"), "set_name": case.get("set", "default"), "gateway": case.get("gateway")}
+    with pytest.raises(ModelError) as caught:
+        parse(spelt_out(case), **options)
+    return caught.value
+
+
+def test_there_are_enough() -> None:
+    assert len(CASES) >= 150
+    assert len({case["about"] for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["about"] for case in CASES])
+def test_wrong_list(case: dict[str, Any]) -> None:
+    error = refused(case)
+    assert [f"{problem.path}: {problem.message}" for problem in error.problems] == case["errors"]
+    assert all(problem.cure for problem in error.problems)
+    assert all(str(problem) in str(error) for problem in error.problems)
+
+
+@pytest.mark.parametrize("field", ["secret", "mode", "min_version", "certificate", "private_key", "namespace"])
+@pytest.mark.parametrize("content", [KEY, f"{CERTIFICATE}{KEY}", KEY.replace("BEGIN", "BEGINN")])
+def test_a_key_in_the_wrong_field_is_never_shown(field: str, content: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        parse(spelt_out({"https": {"tls": {field: content, "unknown": content}}}))
+    assert "MIIE" not in str(caught.value)
