@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _kinds
+from ansible_collections.edgeway.istio.plugins.module_utils import _kinds, _portforward
 
 Manifest = dict[str, Any]
 T = TypeVar("T")
@@ -107,6 +108,57 @@ class Cluster:
         if response.status >= 400:
             raise self._refused(method, path, response.status, parsed)
         return parsed, response.status
+
+    def forward(self, namespace: str, pod: str, port: int, timeout: float = 5) -> _portforward.Forward:
+        """Connect to a port inside a pod; needs `create` on pods/portforward there. Close what is returned.
+
+        A port that nothing listens on shows only in use: the socket ends at once, and `error` says why.
+        """
+        import urllib3  # noqa: PLC0415
+
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
+        headers = {**self._headers(), **_portforward.UPGRADE}
+        try:
+            response = self._pool.request(
+                "POST", self.host + path, headers=headers, retries=False, redirect=False, preload_content=False,
+                timeout=urllib3.Timeout(connect=timeout, read=timeout),
+            )  # fmt: skip
+        except urllib3.exceptions.HTTPError as error:
+            raise self._unreachable(error) from error
+        if response.status != 101:
+            text = response.read(10_000)
+            response.release_conn()
+            try:
+                body = json.loads(text)
+            except ValueError:
+                body = {"message": text[:200].decode(errors="replace")}
+            raise self._refused("POST", path, response.status, body)
+        # The connection isn't HTTP's any more, and never goes back to the pool
+        connection = response.connection
+        taken, connection.sock = connection.sock, None
+        return _portforward.Forward(taken, port)
+
+    def ask_pod(
+        self, namespace: str, pod: str, port: int, paths: Sequence[str], timeout: float = 5
+    ) -> list[tuple[int, bytes]]:  # fmt: skip
+        """Send GET for each path to HTTP on a port inside a pod, one after the other; return statuses and bodies.
+
+        Envoy's admin interface is at 15000 on the pod's loopback, istiod's own at 15014.
+        """
+        answers = []
+        with self.forward(namespace, pod, port, timeout) as forward:
+            forward.socket.settimeout(timeout)
+            client = http.client.HTTPConnection("localhost")
+            client.sock = forward.socket
+            try:
+                for path in paths:
+                    client.request("GET", path)
+                    response = client.getresponse()
+                    answers.append((response.status, response.read()))
+            except (OSError, http.client.HTTPException) as error:
+                reason = forward.error.rpartition(": ")[2] or str(error) or type(error).__name__
+                raise UnreachableError(f"Port {port} of Pod {namespace}/{pod} doesn't answer: {reason}.") from error
+        return answers
 
     def _unreachable(self, error: Exception) -> UnreachableError:
         reason = getattr(error, "reason", None) or error
