@@ -48,6 +48,61 @@ GATEWAY_SERVICE: dict[str, Any] = {
     "force": {"type": "bool", "default": False},
 }
 
+_DICTS: dict[str, Any] = {"type": "list", "elements": "dict"}
+_NAMES: dict[str, Any] = {"type": "list", "elements": "str"}
+
+INSTALLATION: dict[str, Any] = {
+    **AUTH_ARG_SPEC,
+    "method": {"choices": ["istioctl", "helm", "existing"], "default": "istioctl"},
+    "executable": {},
+    "charts": {"default": "https://istio-release.storage.googleapis.com/charts"},
+    "chart_version": {"default": ""},
+    "namespace": {"default": "istio-system"},
+    "profile": {"default": "default"},
+    "hub": {"default": ""},
+    "tag": {"default": ""},
+    "revision": {"default": ""},
+    "values": {"type": "dict", "default": {}},
+    "operator": {"type": "dict", "default": {}},
+    "edges": {**_NAMES, "default": []},
+    "gateway_tolerations": {**_DICTS, "default": []},
+    "gateways": {
+        **_DICTS,
+        "default": [],
+        "options": {
+            "name": {"required": True},
+            "namespace": {},
+            "selector": {"type": "dict"},
+            "edges": _NAMES,
+            "replicas": {"type": "int"},
+            "service_type": {"choices": ["LoadBalancer", "NodePort", "ClusterIP"]},
+            "load_balancer_class": {},
+            "external_traffic_policy": {"choices": ["Local", "Cluster"]},
+            "service_annotations": {"type": "dict"},
+            "ports": _DICTS,
+            "resources": {"type": "dict"},
+            "tolerations": _DICTS,
+            "settings": {"type": "dict"},
+        },
+    },
+    "adopt": {"type": "bool", "default": False},
+    "any_version": {"type": "bool", "default": False},
+    "state": {"choices": ["present", "absent", "rendered"], "default": "present"},
+    "remove_definitions": {"type": "bool", "default": False},
+    "in_use": {"type": "bool", "default": False},
+    "wait_timeout": {"type": "int", "default": 300},
+}
+
+GATEWAY_API_CRDS: dict[str, Any] = {**AUTH_ARG_SPEC, "path": {"type": "path", "required": True}}
+
+INJECTION: dict[str, Any] = {
+    **AUTH_ARG_SPEC,
+    "namespaces": {**_NAMES, "default": []},
+    "revision": {"default": ""},
+    "restart": {"type": "bool", "default": False},
+    "wait_timeout": {"type": "int", "default": 300},
+}
+
 
 def problem(found: Any) -> dict[str, str]:
     """Return a Problem as a module returns it."""

@@ -28,11 +28,16 @@ attributes:
   diff_mode:
     description: Shows the bundle's version and channel of each object, before and after.
     support: full
+  action_group:
+    description: Use C(group/edgeway.istio.edgeway) in C(module_defaults) to set authentication options.
+    support: full
+    membership:
+      - edgeway.istio.edgeway
 requirements:
-  - kubernetes >= 29
+  - kubernetes >= 24.2.0
   - PyYAML
 author:
-  - Contributors to the edgeway.istio project (@edgeway)
+  - Contributors to the edgeway.istio project
 """
 
 EXAMPLES = r"""
@@ -59,14 +64,13 @@ from pathlib import Path
 
 import yaml
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgeway.istio.plugins.module_utils import _cluster, _install, _istioctl
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _bundle, _cluster, _installers
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
-from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
 
 
 def main() -> None:
-    options = {"path": {"type": "path", "required": True}}
-    module = AnsibleModule(argument_spec={**AUTH_ARG_SPEC, **options}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=_arguments.GATEWAY_API_CRDS, supports_check_mode=True)
+    module.no_log_values -= _arguments.plain_values(module.params["kubeconfig"])
     try:
         module.exit_json(**run(module))
     except (ModelError, _cluster.ClusterError) as error:
@@ -76,14 +80,14 @@ def main() -> None:
 def run(module: AnsibleModule) -> dict:
     given = read(module, Path(module.params["path"]))
     cluster = _cluster.connect(module.params)
-    changes = _istioctl.definitions(cluster, given)
+    changes = _bundle.definitions(cluster, given)
     if changes and not module.check_mode:
-        _istioctl.establish(cluster, changes)
+        _bundle.establish(cluster, changes)
     result = {"changed": bool(changes), "changes": [each.summary() for each in changes]}
     if module._diff:
         result["diff"] = {
-            "before": "".join(_install.bundle_line(each.before) for each in changes if each.before),
-            "after": "".join(_install.bundle_line(each.manifest) for each in changes),
+            "before": "".join(_bundle.bundle_line(each.before) for each in changes if each.before),
+            "after": "".join(_bundle.bundle_line(each.manifest) for each in changes),
         }
     return result
 
@@ -91,10 +95,10 @@ def run(module: AnsibleModule) -> dict:
 def read(module: AnsibleModule, path: Path) -> list:
     files = sorted(each for each in path.iterdir() if each.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
     try:
-        found = [each for file in files for each in _istioctl.read_yaml(file.read_text())]
+        found = [each for file in files for each in _installers.read_yaml(file.read_text())]
     except (OSError, yaml.YAMLError) as error:
         module.fail_json(msg=f"path: {error}. Give a file or folder of the Gateway API's definitions.")
-    bundle = [each for each in found if _install.bundle_version(each)]
+    bundle = [each for each in found if _bundle.bundle_version(each)]
     if not bundle:
         module.fail_json(msg=f"path: {path} holds no object of a Gateway API bundle. Give a file or folder that does.")
     return bundle

@@ -1,0 +1,324 @@
+# Copyright: Contributors to the edgeway.istio project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Istio shall be: settings and gateways -> an IstioOperator for istioctl, or releases for Helm.
+
+Pure: no Ansible, no cluster, no process.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
+
+Object = dict[str, Any]
+
+VIP_CLASS = "edgeway.istio/vip"
+SYSTEM_NAMESPACE = "istio-system"
+#: The IstioOperator's name, and istiod's `ownerName` for Helm: a label on what is installed tells ours from others'.
+OWNER = "edgeway"
+
+_DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_HOSTNAME = "kubernetes.io/hostname"
+
+#: Ports of a gateway's Service as Istio's installer for istioctl has them. Helm's chart lets Envoy bind 80 and 443 and
+#: needs a kernel setting in the pod for that; with these, listeners are the same under both.
+PORTS: tuple[Mapping[str, Any], ...] = (
+    {"name": "status-port", "port": 15021, "protocol": "TCP", "targetPort": 15021},
+    {"name": "http2", "port": 80, "protocol": "TCP", "targetPort": 8080},
+    {"name": "https", "port": 443, "protocol": "TCP", "targetPort": 8443},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """One set of ingress gateway pods and its Service.
+
+    `edges` are Kubernetes node names: one pod is placed on each. Without edges the scheduler places `replicas` pods.
+    `settings` is merged over the gateway's `k8s` settings under istioctl, over its chart's values under Helm.
+    """
+
+    name: str
+    namespace: str = SYSTEM_NAMESPACE
+    selector: Mapping[str, str] = field(default_factory=dict)
+    edges: tuple[str, ...] = ()
+    replicas: int = 1
+    service_type: str = "LoadBalancer"
+    load_balancer_class: str = VIP_CLASS
+    external_traffic_policy: str = "Local"
+    service_annotations: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[Mapping[str, Any], ...] = ()
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of the pods, and the selector of their controller and Service.
+
+        Istio's charts merge their own `app` and `istio` labels under the given ones: both are always set here, or the
+        pods of a second gateway would also be chosen by the first one's Service.
+        """
+        return {"app": self.name, "istio": self.name.removeprefix("istio-"), **self.selector}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One installation: a control plane and its gateways. Empty `hub`, `tag` and `revision` are the installer's own.
+
+    `values` are Helm values of istiod's chart, `operator` is merged over the IstioOperator's spec (istioctl alone).
+    """
+
+    namespace: str = SYSTEM_NAMESPACE
+    profile: str = "default"
+    hub: str = ""
+    tag: str = ""
+    revision: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    operator: Mapping[str, Any] = field(default_factory=dict)
+    gateways: tuple[Gateway, ...] = ()
+
+    @property
+    def istiod(self) -> str:
+        """The control plane's Deployment."""
+        return f"istiod-{self.revision}" if self.revision else "istiod"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One Helm release: `chart` is base, cni, istiod, ztunnel or gateway."""
+
+    name: str
+    namespace: str
+    chart: str
+    values: Object
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Object:
+    """Merge two mappings key by key; `over` wins, lists are replaced whole, nothing given is altered."""
+    result: Object = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def gateways(
+    entries: Iterable[Mapping[str, Any]],
+    *,
+    namespace: str = SYSTEM_NAMESPACE,
+    edges: Sequence[str] = (),
+    tolerations: Sequence[Mapping[str, Any]] = (),
+) -> tuple[Gateway, ...]:
+    """Read the list of gateways. `namespace`, `edges` and `tolerations` are for entries that don't give their own.
+
+    A key whose value is None counts as not given. Raises ModelError with all problems at once.
+    """
+    problems: list[Problem] = []
+    read: list[Gateway] = []
+    for index, entry in enumerate(entries):
+        given: Object = {"namespace": namespace, "edges": list(edges), "tolerations": list(tolerations)}
+        given |= {key: value for key, value in entry.items() if value is not None}
+        fields: Object = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        gateway = Gateway(**fields)
+        problems += _problems(gateway, f"gateways[{index}]", read)
+        read.append(gateway)
+    if problems:
+        raise ModelError(tuple(problems))
+    return tuple(read)
+
+
+def _problems(gateway: Gateway, path: str, before: Iterable[Gateway]) -> Iterator[Problem]:
+    name = f"{gateway.namespace}/{gateway.name}"
+    others = [each for each in before if each.namespace == gateway.namespace]
+    if len(gateway.name) > 63 or not _DNS_LABEL.fullmatch(gateway.name):
+        cure = "Use a-z, 0-9 and -, at most 63 of them"
+        yield Problem(f"{path}.name", f"{gateway.name!r} is no name for a Service", cure)
+    if any(each.name == gateway.name for each in others):
+        yield Problem(f"{path}.name", f"{name} is listed twice", "Give each gateway a name of its own")
+    elif any(each.labels == gateway.labels for each in others):
+        message = "another gateway of this namespace has the same labels, so each Service would also choose its pods"
+        yield Problem(f"{path}.selector", message, "Give them different selectors")
+    if len(set(gateway.edges)) != len(gateway.edges):
+        yield Problem(f"{path}.edges", "a node is named twice", "One gateway pod runs on each edge")
+    if gateway.replicas < 1:
+        yield Problem(f"{path}.replicas", f"{gateway.replicas} leaves {name} without a pod", "Use 1 or more")
+
+
+# --- for istioctl ---
+
+
+def operator(settings: Settings) -> Object:
+    """Build the IstioOperator."""
+    spec: Object = {
+        "profile": settings.profile,
+        "components": {"ingressGateways": [_component(each) for each in settings.gateways]},
+        "values": merged(_own_values(settings), settings.values),
+    }
+    for key in ("hub", "tag", "revision"):
+        if getattr(settings, key):
+            spec[key] = getattr(settings, key)
+    return {
+        "apiVersion": "install.istio.io/v1alpha1",
+        "kind": "IstioOperator",
+        "metadata": {"name": OWNER, "namespace": settings.namespace},
+        "spec": merged(spec, settings.operator),
+    }
+
+
+def _own_values(settings: Settings) -> Object:
+    own: Object = {}
+    if settings.namespace != SYSTEM_NAMESPACE:
+        own["global"] = {"istioNamespace": settings.namespace}
+    if any(each.edges for each in settings.gateways):
+        # The number of pods is the number of edges: an autoscaler would ask for pods that no node may take.
+        own["gateways"] = {"istio-ingressgateway": {"autoscaleEnabled": False}}
+    return own
+
+
+def _component(gateway: Gateway) -> Object:
+    settings: Object = {"service": _service(gateway), "replicaCount": len(gateway.edges) or gateway.replicas}
+    if gateway.edges:
+        # With anti-affinity a surge pod would have no node left, so a rollout replaces in place.
+        apart = [{"labelSelector": {"matchLabels": gateway.labels}, "topologyKey": _HOSTNAME}]
+        settings["affinity"] = {
+            "nodeAffinity": _on(gateway.edges),
+            "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": apart},
+        }
+        settings["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    if gateway.service_annotations:
+        settings["serviceAnnotations"] = dict(gateway.service_annotations)
+    settings |= _pod(gateway)
+    return {
+        "name": gateway.name,
+        "namespace": gateway.namespace,
+        "enabled": True,
+        "label": gateway.labels,
+        "k8s": merged(settings, gateway.settings),
+    }
+
+
+def _service(gateway: Gateway) -> Object:
+    service: Object = {"type": gateway.service_type}
+    if gateway.service_type == "LoadBalancer" and gateway.load_balancer_class:
+        service["loadBalancerClass"] = gateway.load_balancer_class
+    if gateway.service_type != "ClusterIP":
+        service["externalTrafficPolicy"] = gateway.external_traffic_policy
+    if gateway.ports:
+        service["ports"] = [dict(port) for port in gateway.ports]
+    return service
+
+
+def _on(edges: Sequence[str]) -> Object:
+    terms = [{"matchExpressions": [{"key": _HOSTNAME, "operator": "In", "values": list(edges)}]}]
+    return {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+
+
+def _pod(gateway: Gateway) -> Object:
+    settings: Object = {}
+    if gateway.resources:
+        settings["resources"] = dict(gateway.resources)
+    if gateway.tolerations:
+        settings["tolerations"] = [dict(each) for each in gateway.tolerations]
+    return settings
+
+
+# --- for Helm ---
+
+#: Profiles that istioctl knows and that Helm's charts need no file for.
+_PLAIN_PROFILES = ("default", "minimal", "empty")
+
+
+def releases(settings: Settings) -> list[Release]:
+    """The releases in the order in which they are installed; they are removed the other way round."""
+    space = settings.namespace
+    world: Object = {"istioNamespace": space}
+    images = {key: getattr(settings, key) for key in ("hub", "tag") if getattr(settings, key)}
+    common: Object = {"global": world | images}
+    if settings.profile not in _PLAIN_PROFILES:
+        common["profile"] = settings.profile
+    istiod = merged(common, {"ownerName": OWNER, "revision": settings.revision})
+    suffix = f"-{settings.revision}" if settings.revision else ""
+    found = [Release("istio-base", space, "base", {"global": world, "defaultRevision": settings.revision or "default"})]
+    if settings.profile == "ambient":
+        # Ambient's node agents take images from the charts' own `global`, as istiod does
+        found.append(Release("istio-cni", space, "cni", common))
+    found.append(Release(f"istiod{suffix}", space, "istiod", merged(istiod, settings.values)))
+    if settings.profile == "ambient":
+        found.append(Release("ztunnel", space, "ztunnel", images | {"istioNamespace": space}))
+    found += [_gateway_release(each, settings) for each in settings.gateways]
+    return found
+
+
+def _gateway_release(gateway: Gateway, settings: Settings) -> Release:
+    service = _service(gateway) | {"ports": [dict(port) for port in gateway.ports or PORTS]}
+    if gateway.service_annotations:
+        service["annotations"] = dict(gateway.service_annotations)
+    values: Object = {
+        "name": gateway.name,
+        "labels": gateway.labels,
+        "service": service,
+        "autoscaling": {"enabled": False},
+        # Listeners stay above 1023: the kernel setting that the chart would ask for isn't needed
+        "securityContext": {"runAsNonRoot": True},
+        "containerSecurityContext": {
+            "capabilities": {"drop": ["ALL"]},
+            "allowPrivilegeEscalation": False,
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "runAsUser": 1337,
+            "runAsGroup": 1337,
+            "runAsNonRoot": True,
+        },
+    }
+    if settings.revision:
+        values["revision"] = settings.revision
+    if gateway.edges:
+        # A DaemonSet needs neither a number nor anti-affinity; its rollout replaces in place, one at a time
+        values |= {"kind": "DaemonSet", "affinity": {"nodeAffinity": _on(gateway.edges)}}
+    else:
+        values["replicaCount"] = gateway.replicas
+    policy = settings.values.get("global", {}).get("imagePullPolicy")
+    if policy:
+        values["imagePullPolicy"] = policy
+    return Release(gateway.name, gateway.namespace, "gateway", merged(values | _pod(gateway), gateway.settings))
+
+
+# --- how istioctl and Helm reach the cluster ---
+
+
+def kubeconfig(options: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str | Object | None, str | None]:
+    """The kubeconfig and the context that a program run beside kubernetes.core's options needs.
+
+    A path, or a kubeconfig to write to a file where the options hold one, or hold a host and a token instead. (None,
+    None) leaves it to the program's own defaults. Environment variables count as in kubernetes.core (K8S_AUTH_*).
+    """
+
+    def given(name: str) -> Any:
+        value = options.get(name)
+        return environ.get(f"K8S_AUTH_{name.upper()}") if value is None else value
+
+    host, token = given("host"), given("api_key")
+    if not (host and token):
+        return given("kubeconfig"), given("context")
+    cluster: Object = {"server": host}
+    if given("ca_cert"):
+        cluster["certificate-authority"] = given("ca_cert")
+    if str(given("validate_certs")).lower() in ("false", "no", "0"):
+        cluster["insecure-skip-tls-verify"] = True
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": OWNER, "cluster": cluster}],
+        "users": [{"name": OWNER, "user": {"token": token}}],
+        "contexts": [{"name": OWNER, "context": {"cluster": OWNER, "user": OWNER}}],
+        "current-context": OWNER,
+    }, None

@@ -1,0 +1,191 @@
+"""Settings and gateways -> an IstioOperator for istioctl, and releases for Helm."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from ansible_collections.edgeway.istio.plugins.module_utils import _installation
+from ansible_collections.edgeway.istio.plugins.module_utils._installation import Settings, gateways
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+
+EDGES = ["node2", "node3", "node1"]
+
+
+def component(entry: dict[str, Any], **more: Any) -> dict[str, Any]:
+    built = _installation.operator(Settings(gateways=gateways([entry], **more)))
+    return built["spec"]["components"]["ingressGateways"][0]
+
+
+def test_one_pod_on_each_edge_that_can_roll() -> None:
+    k8s = component({"name": "istio-ingressgateway"}, edges=EDGES)["k8s"]
+    assert k8s["replicaCount"] == 3
+    assert k8s["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    (term,) = k8s["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term["matchExpressions"] == [{"key": "kubernetes.io/hostname", "operator": "In", "values": EDGES}]
+    (apart,) = k8s["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert apart["labelSelector"]["matchLabels"] == {"app": "istio-ingressgateway", "istio": "ingressgateway"}
+
+
+def test_the_service_is_a_load_balancer_of_our_class_from_the_start() -> None:
+    service = component({"name": "istio-ingressgateway"}, edges=EDGES)["k8s"]["service"]
+    assert service == {
+        "type": "LoadBalancer",
+        "loadBalancerClass": "edgeway.istio/vip",
+        "externalTrafficPolicy": "Local",
+    }
+
+
+@pytest.mark.parametrize(("kind", "fields"), [("NodePort", {"type", "externalTrafficPolicy"}), ("ClusterIP", {"type"})])
+def test_other_service_types_get_no_class(kind: str, fields: set[str]) -> None:
+    assert set(component({"name": "blue", "service_type": kind})["k8s"]["service"]) == fields
+
+
+def test_the_autoscaler_is_off_only_where_edges_give_the_number() -> None:
+    placed = _installation.operator(Settings(gateways=gateways([{"name": "blue"}], edges=EDGES)))
+    free = _installation.operator(Settings(gateways=gateways([{"name": "blue", "replicas": 2}])))
+    assert placed["spec"]["values"]["gateways"]["istio-ingressgateway"] == {"autoscaleEnabled": False}
+    assert free["spec"]["values"] == {}
+    assert free["spec"]["components"]["ingressGateways"][0]["k8s"]["replicaCount"] == 2
+    assert "affinity" not in free["spec"]["components"]["ingressGateways"][0]["k8s"]
+
+
+def test_a_second_gateways_pods_are_not_chosen_by_the_first_ones_service() -> None:
+    labels = component({"name": "blue", "selector": {"team": "blue"}})["label"]
+    assert labels == {"app": "blue", "istio": "blue", "team": "blue"}
+
+
+def test_user_settings_are_merged_over_ours() -> None:
+    settings = Settings(
+        values={"pilot": {"env": {"A": "b"}}, "gateways": {"istio-ingressgateway": {"autoscaleEnabled": True}}},
+        operator={"meshConfig": {"accessLogFile": "/dev/stdout"}, "profile": "demo"},
+        gateways=gateways([{"name": "blue", "settings": {"replicaCount": 7}}], edges=EDGES),
+    )
+    built = _installation.operator(settings)["spec"]
+    assert built["profile"] == "demo"
+    assert built["meshConfig"] == {"accessLogFile": "/dev/stdout"}
+    assert built["values"]["pilot"] == {"env": {"A": "b"}}
+    assert built["values"]["gateways"]["istio-ingressgateway"]["autoscaleEnabled"] is True
+    assert built["components"]["ingressGateways"][0]["k8s"]["replicaCount"] == 7
+
+
+def test_hub_tag_and_revision_are_left_to_istioctl_when_empty() -> None:
+    assert not {"hub", "tag", "revision"} & set(_installation.operator(Settings())["spec"])
+    spec = _installation.operator(Settings(hub="h", tag="t", revision="r"))["spec"]
+    assert (spec["hub"], spec["tag"], spec["revision"]) == ("h", "t", "r")
+
+
+def test_the_operator_is_known_as_ours_and_its_pods_say_nothing_of_it() -> None:
+    built = _installation.operator(Settings(namespace="mesh"))
+    assert built["metadata"] == {"name": "edgeway", "namespace": "mesh"}
+    assert built["spec"]["values"] == {"global": {"istioNamespace": "mesh"}}
+
+
+def test_an_entrys_own_edges_and_namespace_win() -> None:
+    (gateway,) = gateways([{"name": "blue", "namespace": "team", "edges": ["node1"]}], edges=EDGES)
+    assert (gateway.edges, gateway.namespace) == (("node1",), "team")
+
+
+def test_all_problems_come_at_once_with_their_paths() -> None:
+    with pytest.raises(ModelError) as caught:
+        gateways(
+            [
+                {"name": "a"},
+                {"name": "a"},
+                {"name": "Not_a_name"},
+                {"name": "b", "edges": ["node1", "node1"]},
+                {"name": "c", "replicas": 0},
+                {"name": "d", "selector": {"app": "a", "istio": "a"}},
+            ]
+        )
+    assert [problem.path for problem in caught.value.problems] == [
+        "gateways[1].name",
+        "gateways[2].name",
+        "gateways[3].edges",
+        "gateways[4].replicas",
+        "gateways[5].selector",
+    ]
+
+
+def test_merging_alters_nothing_given() -> None:
+    base, over = {"a": {"b": [1]}}, {"a": {"c": {"d": 1}}}
+    kept = copy.deepcopy((base, over))
+    result = _installation.merged(base, over)
+    result["a"]["b"].append(2)
+    result["a"]["c"]["d"] = 2
+    assert (base, over) == kept
+
+
+def released(settings: Settings) -> dict[str, _installation.Release]:
+    return {each.name: each for each in _installation.releases(settings)}
+
+
+def test_helm_installs_the_control_plane_before_its_gateways() -> None:
+    settings = Settings(revision="next", gateways=gateways([{"name": "istio-ingressgateway"}], edges=EDGES))
+    assert list(released(settings)) == ["istio-base", "istiod-next", "istio-ingressgateway"]
+    assert released(settings)["istio-base"].values["defaultRevision"] == "next"
+    assert released(settings)["istiod-next"].values["revision"] == "next"
+    assert released(settings)["istio-ingressgateway"].values["revision"] == "next"
+
+
+def test_helm_puts_a_daemonset_on_the_edges() -> None:
+    entry = {"name": "blue", "namespace": "team", "selector": {"team": "blue"}}
+    release = released(Settings(gateways=gateways([entry], edges=EDGES)))["blue"]
+    assert (release.namespace, release.chart) == ("team", "gateway")
+    assert release.values["kind"] == "DaemonSet"
+    (term,) = release.values["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+    assert term["matchExpressions"][0]["values"] == EDGES
+    assert release.values["labels"] == {"app": "blue", "istio": "blue", "team": "blue"}
+    assert release.values["autoscaling"] == {"enabled": False}
+
+
+def test_helm_gives_the_service_the_same_listeners_as_istioctl() -> None:
+    service = released(Settings(gateways=gateways([{"name": "blue"}])))["blue"].values["service"]
+    assert [(port["port"], port["targetPort"]) for port in service["ports"]] == [
+        (15021, 15021),
+        (80, 8080),
+        (443, 8443),
+    ]
+    assert service["loadBalancerClass"] == "edgeway.istio/vip"
+    assert service["externalTrafficPolicy"] == "Local"
+
+
+def test_helm_without_edges_has_the_given_number_of_pods() -> None:
+    values = released(Settings(gateways=gateways([{"name": "blue", "replicas": 2}])))["blue"].values
+    assert values["replicaCount"] == 2
+    assert "kind" not in values
+
+
+def test_helm_installs_ambients_agents_for_that_profile_alone() -> None:
+    assert list(released(Settings(profile="ambient"))) == ["istio-base", "istio-cni", "istiod", "ztunnel"]
+    assert released(Settings(profile="ambient"))["istiod"].values["profile"] == "ambient"
+    assert "profile" not in released(Settings(profile="minimal"))["istiod"].values
+
+
+def test_helm_images_come_from_the_given_registry() -> None:
+    values = released(Settings(hub="h", tag="t", profile="ambient", values={"global": {"imagePullPolicy": "Never"}}))
+    assert values["istiod"].values["global"] | {"hub": "h", "tag": "t"} == values["istiod"].values["global"]
+    assert values["istiod"].values["global"]["imagePullPolicy"] == "Never"
+    assert (values["ztunnel"].values["hub"], values["ztunnel"].values["tag"]) == ("h", "t")
+
+
+def test_a_path_to_a_kubeconfig_is_handed_on() -> None:
+    assert _installation.kubeconfig({"kubeconfig": "/k", "context": "c"}, {}) == ("/k", "c")
+    assert _installation.kubeconfig({}, {"K8S_AUTH_KUBECONFIG": "/k"}) == ("/k", None)
+    assert _installation.kubeconfig({}, {}) == (None, None)
+
+
+def test_a_host_and_a_token_become_a_kubeconfig() -> None:
+    environ = {"K8S_AUTH_HOST": "https://a:6443", "K8S_AUTH_API_KEY": "token", "K8S_AUTH_VALIDATE_CERTS": "no"}
+    made, context = _installation.kubeconfig({"ca_cert": "/ca"}, environ)
+    assert isinstance(made, dict)
+    assert context is None
+    assert made["users"][0]["user"] == {"token": "token"}
+    assert made["clusters"][0]["cluster"] == {
+        "server": "https://a:6443",
+        "certificate-authority": "/ca",
+        "insecure-skip-tls-verify": True,
+    }
