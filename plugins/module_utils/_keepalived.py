@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a running keepalived says of itself, and what that means for all edges together.
 
-This runs on the edges, so it keeps to what Python 3.9 has. keepalived writes its state to /tmp/keepalived.data on SIGUSR1: headings between dashes, and under them lines
-`name = value`, indented by what they belong to.
+This runs on the edges, so it keeps to what Python 3.9 has. keepalived writes its state to /tmp/keepalived.data on
+SIGUSR1: headings between dashes, and under them lines `name = value`, indented by what they belong to.
 """
 
 from __future__ import annotations

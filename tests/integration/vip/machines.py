@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-PODMAN = "/run/edgeway-lab/bin/lab-podman"
+PODMAN = os.environ.get("EDGEWAY_LAB_PODMAN", "/run/edgeway-lab/bin/lab-podman")
 
 
 def run(*command: str, check: bool = True, timeout: float = 60, **environment: str) -> str:
