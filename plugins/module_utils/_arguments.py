@@ -26,6 +26,9 @@ EXPOSURES: dict[str, Any] = {
     "wait_timeout": {"type": "int", "default": 120},
 }
 
+SERVICE = ("namespace", "name", "ports", "vips", "type", "external_traffic_policy", "selector", "state", "force")
+"""Options of the module gateway_service that are fields of _service.Options by the same name."""
+
 GATEWAY_SERVICE: dict[str, Any] = {
     **AUTH_ARG_SPEC,
     "namespace": {"default": "istio-system"},
@@ -43,6 +46,9 @@ GATEWAY_SERVICE: dict[str, Any] = {
         },
     },
     "vips": {"type": "list", "elements": "str", "default": []},
+    "type": {"choices": ["LoadBalancer", "NodePort", "ClusterIP"]},
+    "external_traffic_policy": {"choices": ["Local", "Cluster"]},
+    "selector": {"type": "dict"},
     "set": {"default": "default"},
     "state": {"choices": ["present", "absent"], "default": "present"},
     "force": {"type": "bool", "default": False},

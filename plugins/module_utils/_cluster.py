@@ -81,12 +81,13 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> Any:
         """Send one request and return the parsed answer and its status, or raise UnreachableError or RefusedError."""
         import urllib3  # noqa: PLC0415 - state: rendered needs neither it nor the kubernetes package
 
         url = self.host + path + ("?" + urlencode(query) if query else "")
-        headers = {"accept": "application/json", **self._headers()}
+        headers = {"accept": accept, **self._headers()}
         data = None
         if body is not None:
             headers["content-type"] = content_type
@@ -240,6 +241,18 @@ class Cluster:
                 return None
             raise
         return _complete(found, api_version, kind)
+
+    def exists(self, api_version: str, kind: str, namespace: str, name: str) -> bool:
+        """Whether an object is there; its content isn't read. Where we may not know, it is taken to be there."""
+        group, version = _kinds.split(api_version)
+        path = _kinds.find(group, kind).path(version, namespace, name)
+        try:
+            self.request("GET", path, accept="application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
+        except RefusedError as refused:
+            if refused.status in (403, 404):
+                return refused.status == 403
+            raise
+        return True
 
     def find(
         self, api_version: str, kind: str, namespace: str | None = None, selector: Mapping[str, str] | None = None

@@ -83,6 +83,30 @@ def _same(want: Any, live: Any, fields: Fields) -> bool:
     return False
 
 
+def mine(live: Mapping[str, Any], manager: str) -> Manifest:
+    """Return of a live object only what `manager` applied."""
+    fields = owned(live, manager)
+    found: Manifest = _project(live, fields) if fields else {}
+    return found
+
+
+def _project(value: Any, fields: Fields) -> Any:
+    if not fields:
+        return value
+    if isinstance(value, dict):
+        return {
+            name[2:]: _project(value[name[2:]], inner)
+            for name, inner in fields.items()
+            if name.startswith("f:") and name[2:] in value
+        }
+    if isinstance(value, list):
+        keyed = [(_parsed(name[2:]), inner) for name, inner in fields.items() if name.startswith("k:")]
+        kept = [(entry, inner) for entry in value for keys, inner in keyed if item([entry], keys) is not None]
+        members = [_parsed(name[2:]) for name in fields if name.startswith("v:")]
+        return [_project(entry, inner) for entry, inner in kept] + [entry for entry in value if entry in members]
+    return value
+
+
 def item(items: Iterable[Any], keys: Mapping[str, Any]) -> Any:
     """Return the item of a keyed list that has these keys, None where there is none."""
     for candidate in items:

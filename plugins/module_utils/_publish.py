@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,13 +15,17 @@ from ansible_collections.edgeway.istio.plugins.module_utils import (
     _changes,
     _fields,
     _gateway_api,
+    _inventory,
     _istio_api,
     _kinds,
     _ports,
+    _proof,
+    _wait,
     _write,
 )
-from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
+from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change, Step
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
+from ansible_collections.edgeway.istio.plugins.module_utils._inventory import BusyError, Inventory
 from ansible_collections.edgeway.istio.plugins.module_utils._model import Exposure, Gateway, Model, ModelError, parse
 
 Manifest = dict[str, Any]
@@ -40,6 +46,11 @@ class Options:
     wait: bool = True
     wait_timeout: int = 120
 
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for another run of the same set."""
+        return max(self.wait_timeout, 60) + 2 * _inventory.SILENCE
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -51,6 +62,7 @@ class Result:
     endpoints: list[dict[str, Any]] = field(default_factory=list)
     diff: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    pods: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
@@ -60,31 +72,87 @@ class Result:
 def render(exposures: Any, options: Options) -> Result:
     """Return the desired objects; no cluster is asked."""
     model = _parsed(exposures, options, options.gateway)
-    return Result(_generated(model, None), endpoints=endpoints(model, {}))
+    return Result(
+        [_fields.without_secrets(manifest) for manifest in _generated(model, None)], endpoints=endpoints(model, {})
+    )
 
 
 def publish(exposures: Any, options: Options, cluster: Cluster) -> Result:
     """Make the cluster hold what the list says.
 
     Raises ModelError for a list that can't be published and ClusterError for a cluster that won't have it; in both
-    cases nothing has changed.
+    cases nothing has changed. Raises StaleError when all is written but a gateway pod doesn't take it.
     """
     wanted = exposures if options.state == "present" else []
     model = _parsed(wanted, options, options.gateway)
-    inventory = Inventory.read(cluster, options.set_name, model.gateway.namespace)
+    while True:
+        inventory = Inventory.read(cluster, options.set_name, model.gateway.namespace)
+        if inventory.run() is not None and not options.check:
+            _inventory.wait_for_turn(cluster, inventory, options.patience)
+            inventory = Inventory.read(cluster, options.set_name, model.gateway.namespace)
+        plan = _plan(wanted, options, model, inventory, cluster)
+        if options.check:
+            return plan.result()
+        try:
+            return _carry_out(plan, cluster) if plan.changed else _confirm(plan, cluster)
+        except BusyError:
+            # Somebody wrote to this set since we looked: what was planned may not hold any more
+            continue
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is about to do."""
+
+    options: Options
+    model: Model
+    inventory: Inventory
+    desired: list[Manifest]
+    changes: list[Change]
+    services: Mapping[_kinds.Key, Manifest]
+    results: Mapping[_kinds.Key, Manifest]
+    findings: list[dict[str, Any]]
+    warnings: list[str]
+
+    @property
+    def changed(self) -> bool:
+        return any(change.verb != "unchanged" for change in self.changes)
+
+    @property
+    def digest(self) -> str:
+        """What tells this state of the set from any other."""
+        return hashlib.sha256(json.dumps(self.desired, sort_keys=True).encode()).hexdigest()[:16]
+
+    def result(self, *, pods: Iterable[tuple[str, str]] = (), warnings: Iterable[str] = ()) -> Result:
+        """Return what to tell."""
+        after = {**self.services, **self.results}
+        return Result(
+            manifests=[_fields.without_secrets(manifest) for manifest in self.desired],
+            changes=self.changes,
+            findings=self.findings,
+            endpoints=endpoints(self.model, after),
+            diff=differences(self.changes, self.results),
+            warnings=[*self.warnings, *warnings],
+            pods=[f"{namespace}/{name}" for namespace, name in sorted(pods)],
+        )
+
+
+def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, cluster: Cluster) -> Plan:
+    """Look at the cluster, compare, and have the server try every write."""
     services = {_kinds.key_of(item): item for item in cluster.find("v1", "Service")}
     if options.state == "present":
-        model = _with_gateway(wanted, options, model, services)
+        model = _with_gateway(exposures, options, model, services)
     desired = _generated(model, cluster)
     live = _snapshot(cluster, desired, inventory, options.set_name, services)
     changes, taken = _changes.plan(desired, live, set_name=options.set_name, prune=options.prune)
     ports, warnings = _port_changes(model, services, inventory, options)
-    findings = [_taken_finding(entry) for entry in taken] + port_findings(ports, services.values())
+    findings = [_taken_finding(entry) for entry in taken]
+    if options.validate:
+        findings += port_findings(ports, services.values())
     errors = [str(finding["message"]) for finding in findings if finding["severity"] == "error"]
     if errors:
         raise _write.ApplyError(errors)
     changes = _changes.ordered(changes + ports)
-
     absent = [change for change in changes if change.before is None and change.verb == "update"]
     tried = _write.dry_run(
         cluster,
@@ -92,23 +160,131 @@ def publish(exposures: Any, options: Options, cluster: Cluster) -> Result:
         force=options.force,
         forgiving=options.check,
     )
-    changes = _changes.ordered(tried.changes + absent)
-    result = Result(
-        manifests=[_fields.without_secrets(manifest) for manifest in desired],
-        changes=changes,
-        findings=findings,
-        endpoints=endpoints(model, services),
-        diff=differences(changes, tried.results),
-        warnings=warnings + tried.warnings,
+    return Plan(
+        options,
+        model,
+        inventory,
+        desired,
+        _changes.ordered(tried.changes + absent),
+        services,
+        tried.results,
+        findings,
+        warnings + tried.warnings,
     )
-    if options.check or not result.changed:
-        return result
-    if options.state == "present":
-        inventory.grown(changes).write(cluster)
-    _write.write(cluster, changes, force=options.force)
-    if options.state == "absent":
-        inventory.remove(cluster)
-    return result
+
+
+def _carry_out(plan: Plan, cluster: Cluster) -> Result:
+    """Write, wait, and note in the inventory what came of it; BusyError if another run got in first."""
+    options, before = plan.options, plan.inventory
+    grown = replace(before.with_changes(plan.changes), proved="")
+    adding, removing = _changes.steps(plan.changes)
+    done: list[_write.Written] = []
+    stale: _wait.StaleError | None = None
+    seen = _wait.Seen()
+    with _inventory.turn(cluster, grown) as turn:
+        try:
+            _write.write(cluster, adding, done, force=options.force, guard=turn.check)
+            if options.wait and _leans_on(adding, removing):
+                # istiod may send the end of a cluster before the route that no longer needs it
+                _wait.until_proved(cluster, _facts(plan, cluster, final=False), options.wait_timeout)
+            _write.write(cluster, removing, done, force=options.force, guard=turn.check)
+            facts = _facts(plan, cluster) if options.wait else {}
+            try:
+                seen = _wait.until_proved(cluster, facts, options.wait_timeout)
+            except _wait.StaleError as error:
+                stale = error
+            proved = plan.digest if options.wait and stale is None and not seen.unknown else ""
+            turn.end()
+            if options.state == "absent":
+                before.remove(cluster)
+            else:
+                replace(_exact(plan, grown), proved=proved).write(cluster)
+        except _wait.StaleError:
+            # Nothing is lost by what was added; what would have been removed still serves the pods that lag behind
+            turn.end()
+            grown.write(cluster)
+            raise
+        except BaseException as error:
+            failed = _write.undo(cluster, done, error)
+            # What could not be put back must be found again
+            turn.leave = None if failed.incomplete else before
+            raise failed from error
+    if stale is not None:
+        raise stale
+    return plan.result(pods=seen.proved, warnings=_wait.warnings(seen, facts))
+
+
+def _confirm(plan: Plan, cluster: Cluster) -> Result:
+    """Nothing is to be written. See that the pods have it, unless an earlier run has seen so."""
+    options, inventory = plan.options, plan.inventory
+    if not options.wait or options.state == "absent" or not plan.desired or inventory.proved == plan.digest:
+        return plan.result()
+    facts = _facts(plan, cluster)
+    seen = _wait.until_proved(cluster, facts, options.wait_timeout)
+    if seen.proved and not seen.unknown and inventory.live is not None:
+        replace(inventory, proved=plan.digest).note(cluster)
+    return plan.result(pods=seen.proved, warnings=_wait.warnings(seen, facts))
+
+
+def _leans_on(adding: Sequence[Sequence[Step]], removing: Sequence[Sequence[Step]]) -> bool:
+    """Whether backends go away that a route may have led to which is only changed."""
+    routes = (_kinds.ROUTE, _kinds.LISTENER)
+    changed = any(
+        step.change.verb == "update" and _kinds.kind_of(step.change.manifest).phase in routes
+        for group in adding
+        for step in group
+    )
+    return changed and any(
+        _kinds.kind_of(step.change.manifest).phase == _kinds.BACKEND for group in removing for step in group
+    )
+
+
+def _exact(plan: Plan, grown: Inventory) -> Inventory:
+    """Return the inventory of what there is after a run that pruned; what wasn't pruned may be anywhere it was."""
+    if not plan.options.prune:
+        return grown
+    kept = [change for change in plan.changes if change.verb != "delete"]
+    return replace(grown, kinds=frozenset(), namespaces=frozenset(), services=frozenset()).with_changes(
+        change for change in kept if change.after is not None and (_is_ours(change) or "spec" in change.after)
+    )
+
+
+def _is_ours(change: Change) -> bool:
+    return _kinds.holder(change.manifest) is not None
+
+
+def _facts(plan: Plan, cluster: Cluster, *, final: bool = True) -> dict[_proof.Place, list[_proof.Fact]]:
+    """Return what the gateways' pods must hold; before the last removals (`final` false) only what was added."""
+    after = {**plan.services, **{key: item for key, item in plan.results.items() if key[1] == "Service"}}
+    secrets = {
+        (item["metadata"]["namespace"], str(server["tls"]["credentialName"]))
+        for item in plan.desired
+        if item["kind"] == "Gateway"
+        for server in item["spec"].get("servers") or ()
+        if (server.get("tls") or {}).get("credentialName")
+    } | {
+        (str(reference.get("namespace", item["metadata"]["namespace"])), str(reference["name"]))
+        for item in plan.desired
+        if item["kind"] == "Gateway"
+        for listener in item["spec"].get("listeners") or ()
+        for reference in (listener.get("tls") or {}).get("certificateRefs") or ()
+    }
+    ours = {
+        (item["metadata"]["namespace"], item["metadata"]["name"]) for item in plan.desired if item["kind"] == "Secret"
+    }
+    others = sorted(secrets - ours)
+    there = cluster.every(lambda key: cluster.exists("v1", "Secret", *key), others)
+    world = _proof.World(
+        list(after.values()),
+        plan.model.cluster_domain,
+        frozenset(key for key, is_there in zip(others, there, strict=True) if not is_there),
+    )
+    gone = [
+        change.before
+        for change in plan.changes
+        if final and change.before is not None and change.verb in ("update", "delete")
+    ]
+    return _proof.facts(plan.desired, gone, world)
 
 
 def _parsed(exposures: Any, options: Options, gateway: Mapping[str, Any] | None) -> Model:
@@ -117,98 +293,10 @@ def _parsed(exposures: Any, options: Options, gateway: Mapping[str, Any] | None)
 
 def _generated(model: Model, cluster: Cluster | None) -> list[Manifest]:
     if model.api == "istio":
-        return _istio_api.generate(model)
-    return _gateway_api.generate(model, cluster.served(_kinds.GATEWAY_API) if cluster else None)
-
-
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """The ConfigMap in which a set notes where it has written, so that a namespace that left the list is still pruned.
-
-    `kinds` are (group, kind); `services` are (namespace, name) of Services that aren't ours but have ports of ours.
-    """
-
-    set_name: str
-    namespace: str
-    kinds: frozenset[tuple[str, str]] = frozenset()
-    namespaces: frozenset[str] = frozenset()
-    services: frozenset[tuple[str, str]] = frozenset()
-    live: Manifest | None = field(default=None, compare=False)
-
-    @property
-    def name(self) -> str:
-        return f"edgeway-set-{self.set_name}"
-
-    @classmethod
-    def read(cls, cluster: Cluster, set_name: str, namespace: str) -> Inventory:
-        """Find it by its labels in any namespace, or by its name in the gateway's where LIST isn't allowed."""
-        empty = cls(set_name, namespace)
-        labels = {_kinds.MANAGED_BY: "edgeway", _kinds.SET_LABEL: set_name}
-        try:
-            found = cluster.find("v1", "ConfigMap", None, labels)
-            found = [item for item in found if item["metadata"]["name"] == empty.name]
-        except RefusedError as refused:
-            if refused.status != 403:
-                raise
-            single = cluster.get("v1", "ConfigMap", namespace, empty.name)
-            found = [single] if single else []
-        if not found:
-            return empty
-        live = next((item for item in found if item["metadata"]["namespace"] == namespace), found[0])
-        data = live.get("data") or {}
-
-        def pairs(key: str) -> frozenset[tuple[str, str]]:
-            words = (word.partition("/") for word in str(data.get(key, "")).split())
-            return frozenset((left, right) for left, _slash, right in words)
-
-        return cls(
-            set_name,
-            str(live["metadata"]["namespace"]),
-            pairs("kinds"),
-            frozenset(str(data.get("namespaces", "")).split()),
-            pairs("services"),
-            live,
-        )
-
-    def grown(self, changes: Iterable[Change]) -> Inventory:
-        """Return it with all that these changes touch."""
-        changes = list(changes)
-        mine = [change for change in changes if _kinds.holder(change.manifest) == self.set_name]
-        shared = [change for change in changes if _kinds.holder(change.manifest) is None]
-        return replace(
-            self,
-            kinds=self.kinds | {(_kinds.kind_of(change.manifest).group, change.kind) for change in mine},
-            namespaces=self.namespaces | {change.namespace for change in mine},
-            services=self.services | {(change.namespace, change.name) for change in shared},
-        )
-
-    def manifest(self) -> Manifest:
-        """Return the ConfigMap."""
-        return {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                "name": self.name,
-                "namespace": self.namespace,
-                "labels": {_kinds.MANAGED_BY: "edgeway", _kinds.SET_LABEL: self.set_name},
-            },
-            "data": {
-                "kinds": " ".join(sorted("/".join(pair) for pair in self.kinds)),
-                "namespaces": " ".join(sorted(self.namespaces)),
-                "services": " ".join(sorted("/".join(pair) for pair in self.services)),
-            },
-        }
-
-    def write(self, cluster: Cluster) -> None:
-        """Store it if it isn't so already."""
-        manager = _changes.manager_of(self.set_name)
-        if self.live is None or not _fields.settled(self.manifest(), self.live, manager):
-            cluster.apply(self.manifest(), manager)
-
-    def remove(self, cluster: Cluster) -> None:
-        """Delete it, when nothing of the set is left."""
-        if self.live is not None:
-            cluster.delete(self.live)
+        manifests = _istio_api.generate(model)
+    else:
+        manifests = _gateway_api.generate(model, cluster.served(_kinds.GATEWAY_API) if cluster else None)
+    return [_proof.named(manifest) for manifest in manifests]
 
 
 def _with_gateway(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _fields, _kinds, _ports, _publish, _write
@@ -21,28 +21,43 @@ Manifest = dict[str, Any]
 VIP_CLASS = "edgeway.istio/vip"
 
 
+TYPES = ("LoadBalancer", "NodePort", "ClusterIP")
+POLICIES = ("Local", "Cluster")
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the Service shall have; the module's options of the same names."""
+    """What the Service shall have; the module's options of the same names. None stands for: as it is.
+
+    With `selector` the Service is one of our own beside the gateway's.
+    """
 
     namespace: str
     name: str
     set_name: str = "default"
     ports: Sequence[Mapping[str, Any]] = ()
     vips: Sequence[str] = ()
+    type: str | None = None
+    external_traffic_policy: str | None = None
+    selector: Mapping[str, str] | None = None
     state: str = "present"
     force: bool = False
     check: bool = False
 
     @property
+    def holder(self) -> str:
+        """The set that our Services belong to. Sets of exposures have no dot: one of this name leaves them alone."""
+        return f"{self.set_name}.service"
+
+    @property
     def manager(self) -> str:
-        """Our field manager. Sets have no dot in their names: an exposure list of the same name doesn't clash."""
-        return f"edgeway/{self.set_name}.service"
+        """Our field manager."""
+        return _changes.manager_of(self.holder)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run did, or would do. `service` is what the Service came to, None where there is none yet."""
+    """What a run did, or would do. `service` is what the Service came to, None where there is none."""
 
     changed: bool
     service: Manifest | None
@@ -78,6 +93,13 @@ def checked(options: Options) -> None:
             ipaddress.ip_address(vip)
         except ValueError:
             log.add(f"vips[{index}]", f"`{vip}` is not an IP address", "Write an address without a prefix length")
+    if options.selector is not None and options.state == "present":
+        if not options.selector:
+            log.add("selector", "is empty", "Write the labels of the gateway's pods")
+        if not options.ports:
+            log.add("ports", "is empty", "Give the Service at least one port")
+    if options.external_traffic_policy and options.type == "ClusterIP":
+        log.add("external_traffic_policy", "means nothing for type ClusterIP", "Leave it out, or choose another type")
     if log.problems:
         raise ModelError(tuple(log.problems))
 
@@ -86,32 +108,46 @@ def ensure(options: Options, cluster: Cluster) -> Result:
     """Make the Service have what the options say; raise ModelError or ClusterError with nothing changed."""
     checked(options)
     services = cluster.find("v1", "Service")
-    wanted = ("", "Service", options.namespace, options.name)
-    live = next((item for item in services if _kinds.key_of(item) == wanted), None)
-    if live is None:
+    key = ("", "Service", options.namespace, options.name)
+    live = next((item for item in services if _kinds.key_of(item) == key), None)
+    if live is None and (options.selector is None or options.state == "absent"):
         return _without_service(options)
-    change = _spec_change(live, options)
+    change = _change(live, options)
     problems = [str(finding["message"]) for finding in _publish.port_findings([change], services)]
-    problems += vip_problems(live, services, options, other_controllers(cluster) if options.vips else [])
     if problems:
         raise _write.ApplyError(problems)
-    tried = _write.dry_run(cluster, [change], force=options.force)
+    tried = _write.dry_run(cluster, [change], force=options.force, forgiving=options.check)
     change = tried.changes[0]
-    spec = tried.results.get(wanted, live)
-    status_manifest = _status_manifest(live, options)
-    status = _try_status(cluster, live, status_manifest, options)
-    status_changed = ips(status) != ips(live)
+    if change.verb == "delete":
+        spec, status = {}, _no_status(options)
+    else:
+        spec = tried.results.get(key) or change.manifest
+        controllers = other_controllers(cluster) if options.vips and options.state == "present" else []
+        problems = vip_problems(spec, live, services, options, controllers)
+        if problems:
+            raise _write.ApplyError(problems)
+        status = _try_status(cluster, live, spec, options)
+    old, new = ips(live or {}), ips(status)
     result = Result(
-        changed=change.verb != "unchanged" or status_changed,
-        service=_summary(spec, ips(status)),
-        diff=_differences(live, spec, ips(live), ips(status)),
+        changed=change.verb != "unchanged" or old != new,
+        service=_summary(spec, new) if spec else None,
+        diff=_differences(change, spec, old, new),
+        warnings=tried.warnings,
     )
     if options.check or not result.changed:
         return result
-    _write.write(cluster, [change], force=options.force)
-    if status_changed:
-        cluster.apply(status_manifest, options.manager, subresource="status", force=options.force)
-    return result
+    done: list[_write.Written] = []
+    adding, removing = _changes.steps([change])
+    try:
+        _write.write(cluster, adding, done, force=options.force)
+        if old != new and change.verb != "delete":
+            manifest = _status_manifest(options)
+            cluster.apply(manifest, options.manager, subresource="status", force=options.force)
+        _write.write(cluster, removing, done, force=options.force)
+    except BaseException as error:
+        raise _write.undo(cluster, done, error) from error
+    final = cluster.get("v1", "Service", options.namespace, options.name)
+    return replace(result, service=_summary(final, ips(final)) if final is not None else None)
 
 
 def _without_service(options: Options) -> Result:
@@ -123,21 +159,62 @@ def _without_service(options: Options) -> Result:
             f"{name} doesn't exist.",
             "Install the gateway first (role edgeway.istio.istio), or name the gateway's Service.",
         )
-    stand_in = {"metadata": {"namespace": options.namespace, "name": options.name}, "spec": {}}
-    ports = [_entry(stand_in, port) for port in options.ports]
-    after = {"ports": ports, "vips": list(options.vips)}
+    after = {**_spec(None, options), "vips": list(options.vips)}
     diff = {"before_header": name, "after_header": name, "before": {}, "after": after}
-    changed = bool(ports or options.vips)
+    changed = any(after.values())
     warning = f"{name} doesn't exist yet: what it would get can't be checked against it."
     return Result(changed, None, [diff] if changed else [], [warning])
 
 
-def _entry(service: Mapping[str, Any], wish: Mapping[str, Any]) -> Manifest:
+def _change(live: Manifest | None, options: Options) -> Change:
+    metadata: Manifest = {"name": options.name, "namespace": options.namespace}
+    manifest: Manifest = {"apiVersion": "v1", "kind": "Service", "metadata": metadata}
+    if options.selector is not None:
+        if live is not None and _kinds.holder(live) != options.holder:
+            raise _write.ApplyError([str(_changes.Taken(manifest, _kinds.holder(live)))])
+        if options.state == "absent":
+            return Change("delete", live, None, options.manager)
+        metadata["labels"] = {_kinds.MANAGED_BY: "edgeway", _kinds.SET_LABEL: options.holder}
+    spec = _spec(live, options) if options.state == "present" else {}
+    if spec:
+        manifest["spec"] = spec
+    if live is None:
+        return Change("create", None, manifest, options.manager)
+    if spec:
+        settled = _fields.settled(manifest, live, options.manager)
+    else:
+        settled = not (_fields.owned(live, options.manager) or {})
+    return Change("unchanged" if settled else "update", live, manifest, options.manager)
+
+
+def _spec(live: Manifest | None, options: Options) -> Manifest:
+    """Return what we own of the Service's spec."""
+    spec: Manifest = {}
+    wished = options.type
+    if options.selector is not None:
+        spec["selector"] = dict(options.selector)
+        wished = wished or "LoadBalancer"
+    if wished:
+        spec["type"] = wished
+        before = (live or {}).get("spec", {})
+        # A class is given when the Service becomes a LoadBalancer, and never afterwards
+        if wished == "LoadBalancer" and (before.get("type") != wished or before.get("loadBalancerClass") == VIP_CLASS):
+            spec["loadBalancerClass"] = VIP_CLASS
+    if options.external_traffic_policy:
+        spec["externalTrafficPolicy"] = options.external_traffic_policy
+    ports = [_entry(live, port) for port in sorted(options.ports, key=lambda wish: wish["port"])]
+    if ports:
+        spec["ports"] = ports
+    return spec
+
+
+def _entry(service: Mapping[str, Any] | None, wish: Mapping[str, Any]) -> Manifest:
     """Return one port as we apply it: of an installer's own port only what is asked for."""
     port, protocol = wish["port"], wish.get("protocol") or "TCP"
-    owners = _fields.port_owners(service, port, protocol)
+    owners = _fields.port_owners(service, port, protocol) if service is not None else []
+    there = (service or {}).get("spec", {}).get("ports") or ()
     theirs = any(not owner.startswith("edgeway/") for owner in owners) or (
-        not owners and _fields.item(service["spec"].get("ports") or (), {"port": port, "protocol": protocol})
+        not owners and _fields.item(there, {"port": port, "protocol": protocol})
     )
     entry: Manifest = {"port": port, "protocol": protocol}
     if wish.get("name") or not theirs:
@@ -152,38 +229,30 @@ def _entry(service: Mapping[str, Any], wish: Mapping[str, Any]) -> Manifest:
     return entry
 
 
-def _spec_change(live: Manifest, options: Options) -> Change:
-    ports = []
-    if options.state == "present":
-        ports = [_entry(live, port) for port in sorted(options.ports, key=lambda wish: wish["port"])]
-    manifest = _changes.service_ports(live, ports)
-    if not ports:
-        del manifest["spec"]
-        settled = not (_fields.owned(live, options.manager) or {})
-    else:
-        settled = _fields.settled(manifest, live, options.manager)
-    return Change("unchanged" if settled else "update", live, manifest, options.manager)
-
-
 def ips(service: Mapping[str, Any]) -> list[str]:
     """Return the addresses in a Service's status, which are its EXTERNAL-IP."""
     ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
     return [str(entry.get("ip") or entry.get("hostname")) for entry in ingress]
 
 
-def _status_manifest(live: Manifest, options: Options) -> Manifest:
-    metadata = live["metadata"]
-    manifest: Manifest = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
-    }
+def _no_status(options: Options) -> Manifest:
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": options.name, "namespace": options.namespace}}
+
+
+def _status_manifest(options: Options) -> Manifest:
+    manifest = _no_status(options)
     if options.state == "present" and options.vips:
         manifest["status"] = {"loadBalancer": {"ingress": [{"ip": vip} for vip in options.vips]}}
     return manifest
 
 
-def _try_status(cluster: Cluster, live: Manifest, manifest: Manifest, options: Options) -> Manifest:
+def _try_status(cluster: Cluster, live: Manifest | None, spec: Manifest, options: Options) -> Manifest:
+    """Return the Service with the status that it would have."""
+    manifest = _status_manifest(options)
+    was = (live or {}).get("spec", {}).get("type")
+    if live is None or was != spec["spec"].get("type"):
+        # The server would judge the status by the type that is there now
+        return manifest
     if "status" not in manifest and _fields.owned(live, options.manager, "status") is None:
         return live
     became, _created = cluster.apply(manifest, options.manager, subresource="status", dry_run=True, force=options.force)
@@ -191,18 +260,23 @@ def _try_status(cluster: Cluster, live: Manifest, manifest: Manifest, options: O
 
 
 def vip_problems(
-    live: Manifest, services: Iterable[Manifest], options: Options, controllers: Sequence[str]
+    wanted: Manifest,
+    live: Manifest | None,
+    services: Iterable[Manifest],
+    options: Options,
+    controllers: Sequence[str],
 ) -> list[str]:
-    """Return why the VIPs can't be this Service's EXTERNAL-IP.
+    """Return why the VIPs can't be the EXTERNAL-IP of the Service, which will be as `wanted`.
 
     kube-proxy serves the addresses of `status.loadBalancer.ingress` for Services of type LoadBalancer alone.
     """
     if options.state == "absent" or not options.vips:
         return []
-    spec, where = live["spec"], _kinds.shown(live)
+    spec, where = wanted["spec"], _kinds.shown(wanted)
     if spec.get("type") != "LoadBalancer":
         reason = f"{where} is of type {spec.get('type', 'ClusterIP')}: only a LoadBalancer carries a VIP."
-        return [f"{reason} Install the gateway with type LoadBalancer and loadBalancerClass {VIP_CLASS}."]
+        cure = f"Install the gateway with type LoadBalancer and loadBalancerClass {VIP_CLASS}, or set the option type."
+        return [f"{reason} {cure}"]
     found = []
     given = spec.get("loadBalancerClass")
     if given and given != VIP_CLASS:
@@ -215,16 +289,17 @@ def vip_problems(
             f"{where} has no loadBalancerClass, and {', '.join(controllers)} gives such Services their addresses. "
             f"Install the gateway with loadBalancerClass {VIP_CLASS}."
         )
-    ports = {port["port"] for port in spec.get("ports") or ()} | {port["port"] for port in options.ports}
+    ports = {(port["port"], port.get("protocol", "TCP")) for port in spec.get("ports") or ()}
     for other in services:
-        if other["metadata"]["uid"] == live["metadata"]["uid"]:
+        if live is not None and other["metadata"]["uid"] == live["metadata"]["uid"]:
             continue
-        shared_ips = set(ips(other)) & set(options.vips)
-        shared_ports = sorted(ports & {port["port"] for port in other["spec"].get("ports") or ()})
-        if shared_ips and shared_ports:
+        both = set(ips(other)) & set(options.vips)
+        theirs = {(port["port"], port.get("protocol", "TCP")) for port in other["spec"].get("ports") or ()}
+        if both and ports & theirs:
+            numbers = ", ".join(str(port) for port, _protocol in sorted(ports & theirs))
             found.append(
-                f"{_kinds.shown(other)} has the VIP {', '.join(sorted(shared_ips))} too, with port "
-                f"{', '.join(map(str, shared_ports))}. Give one of them another VIP or other ports."
+                f"{_kinds.shown(other)} has the VIP {', '.join(sorted(both))} too, with port {numbers}. Give one of "
+                f"them another VIP or other ports."
             )
     return found
 
@@ -255,6 +330,7 @@ def _summary(service: Manifest, vips: list[str]) -> Manifest:
         "type": spec.get("type", "ClusterIP"),
         "load_balancer_class": spec.get("loadBalancerClass"),
         "external_traffic_policy": spec.get("externalTrafficPolicy"),
+        "health_check_node_port": spec.get("healthCheckNodePort"),
         "cluster_ip": spec.get("clusterIP"),
         "vips": vips,
         "ports": [
@@ -270,9 +346,9 @@ def _summary(service: Manifest, vips: list[str]) -> Manifest:
     }
 
 
-def _differences(before: Manifest, after: Manifest, old: list[str], new: list[str]) -> list[dict[str, Any]]:
-    name = _kinds.shown(before)
-    one, two = _fields.quiet_pair(before, after)
+def _differences(change: Change, after: Manifest, old: list[str], new: list[str]) -> list[dict[str, Any]]:
+    name = _kinds.shown(change.manifest)
+    one, two = _fields.quiet_pair(change.before, after or None)
     if old or new:
         one["status"], two["status"] = {"vips": old}, {"vips": new}
     return [{"before_header": name, "after_header": name, "before": one, "after": two}] if one != two else []

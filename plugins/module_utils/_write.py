@@ -5,23 +5,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _fields, _kinds
-from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
+from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change, Step
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
 
 Manifest = dict[str, Any]
 
 
 class ApplyError(ClusterError):
-    """Nothing has changed in the cluster; `problems` says why, each with its cure."""
+    """Nothing has changed in the cluster; `problems` says why, each with its cure.
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    `incomplete` if something was written that could not be put back.
+    """
+
+    def __init__(self, problems: Sequence[str], *, incomplete: bool = False) -> None:
         self.problems = tuple(problems)
+        self.incomplete = incomplete
         super().__init__("\n".join(self.problems))
 
 
@@ -92,84 +95,137 @@ def _with_cures(problems: list[str], outcomes: Iterable[tuple[Change, Manifest |
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
-    change: Change
-    became: Manifest | None
+class Written:
+    """One step that was taken. `became` is what the server made of it, None for what was deleted or not answered.
 
-
-def write(cluster: Cluster, changes: Sequence[Change], *, force: bool = False) -> None:
-    """Write the changes in their order; if one fails put back what was written and raise ApplyError.
-
-    Changes of one phase and verb go out together, over all connections.
+    `made` says that the object wasn't there before, None where that isn't known.
     """
-    done: list[_Written] = []
 
-    def one(change: Change) -> Exception | None:
+    step: Step
+    became: Manifest | None = None
+    made: bool | None = None
+
+
+Guard = Callable[[], None]
+"""Called before each group of writes; raises ClusterError where no more may be written."""
+
+
+def write(
+    cluster: Cluster,
+    groups: Iterable[Sequence[Step]],
+    done: list[Written],
+    *,
+    force: bool = False,
+    guard: Guard = lambda: None,
+) -> None:
+    """Take the steps, those of one group together over all connections, and add to `done` what was written.
+
+    Raises ApplyError with every refusal of the first group that has one.
+    """
+
+    def one(step: Step) -> ClusterError | None:
+        manifest = step.change.manifest
         try:
-            if change.verb == "delete":
-                cluster.delete(change.manifest)
-                done.append(_Written(change, None))
+            if step.manifest is None:
+                cluster.delete(manifest)
+                done.append(Written(step, made=False))
                 return None
-            became, created = cluster.apply(change.manifest, change.manager, force=force)
-            done.append(_Written(change, became))
-            if change.verb == "create" and not created:
-                return ClusterError(f"{_kinds.shown(change.manifest)} was made by somebody else in the meantime.")
+            became, created = cluster.apply(step.manifest, step.change.manager, force=force)
+            # Said a second time because the first answer was lost, an apply finds what it made itself
+            created = created or (step.change.before is None and _managers(became) == {step.change.manager})
+            done.append(Written(step, became, created))
+            if step.change.verb == "create" and not created:
+                return ClusterError(
+                    f"{_kinds.shown(manifest)} was made by somebody else in the meantime.", "Run again."
+                )
         except ClusterError as error:
-            return ClusterError(f"{_kinds.shown(change.manifest)}: {error}")
+            if not isinstance(error, RefusedError):
+                # No answer: it may have been written, and has to be put back too
+                done.append(Written(step))
+            return ClusterError(f"{_kinds.shown(manifest)}: {error.message}", error.cure)
         return None
 
-    todo = [change for change in changes if change.verb != "unchanged"]
-    try:
-        for _phase, together in groupby(todo, key=_phase_of):
-            errors = [error for error in cluster.every(one, list(together)) if error is not None]
-            if errors:
-                raise ApplyError([str(error) for error in errors])
-    except BaseException as error:
-        left = restore(cluster, done)
-        told = list(error.problems) if isinstance(error, ApplyError) else [str(error) or type(error).__name__]
-        if left:
-            told.append("What was written before could not be put back wholly: " + " ".join(left))
-        elif done:
-            told.append(f"The {len(done)} objects written before it were put back as they were.")
-        if isinstance(error, ApplyError | ClusterError):
-            raise ApplyError(told) from error
-        raise
+    for group in groups:
+        guard()
+        errors = [error for error in cluster.every(one, group) if error is not None]
+        if errors:
+            raise ApplyError([str(error) for error in errors])
 
 
-def _phase_of(change: Change) -> tuple[bool, int]:
-    return change.verb == "delete", _kinds.kind_of(change.manifest).phase
+def undo(cluster: Cluster, done: Sequence[Written], error: BaseException) -> ApplyError:
+    """Put back what was written before `error`, and return the error that says both."""
+    left = restore(cluster, done)
+    told = list(error.problems) if isinstance(error, ApplyError) else [str(error) or type(error).__name__]
+    if left:
+        told.append("What had been written could not be put back wholly. " + " ".join(left))
+    elif done:
+        told.append("Nothing has changed: what had been written was put back.")
+    else:
+        told.append("Nothing has changed.")
+    return ApplyError(told, incomplete=bool(left))
 
 
-def restore(cluster: Cluster, done: Iterable[_Written]) -> list[str]:
+def restore(cluster: Cluster, done: Iterable[Written]) -> list[str]:
     """Put objects back, the last written first. Returns what could not be put back, and why."""
+    # An object that was written twice goes back once, in the place of its first write, from its last state
+    last: dict[_kinds.Key, Written] = {}
+    for written in done:
+        key = _kinds.key_of(written.step.change.manifest)
+        last[key] = replace(written, made=last[key].made) if key in last else written
     left = []
-    for written in reversed(list(done)):
+    for written in reversed(last.values()):
+        change = written.step.change
         try:
-            _restore_one(cluster, written)
+            live = cluster.get(change.manifest["apiVersion"], change.kind, change.namespace, change.name)
+            if change.before is None:
+                _unmake(cluster, written, live)
+            else:
+                _put_back(cluster, written, change.before, live)
         except ClusterError as error:
-            left.append(f"{_kinds.shown(written.change.manifest)}: {error}")
+            left.append(f"{_kinds.shown(change.manifest)}: {error}")
     return left
 
 
-def _restore_one(cluster: Cluster, written: _Written) -> None:
-    change, became = written.change, written.became
-    if change.verb == "create":
-        if became is not None:
-            cluster.delete(became)
+def _unmake(cluster: Cluster, written: Written, live: Manifest | None) -> None:
+    """Remove what a run has made; of what was there already only what it added."""
+    change = written.step.change
+    if live is None:
         return
-    before = change.before
-    if before is None:
+    managers = _managers(live)
+    made = managers == {change.manager} if written.made is None else written.made
+    if made:
+        cluster.delete(live)
+    elif change.manager in managers:
+        cluster.apply(_bare(change.manifest), change.manager)
+
+
+def _managers(live: Manifest) -> set[str]:
+    """Return who has written to an object, but for its status."""
+    entries = live["metadata"].get("managedFields") or ()
+    return {str(entry.get("manager")) for entry in entries if not entry.get("subresource")}
+
+
+def _put_back(cluster: Cluster, written: Written, before: Manifest, live: Manifest | None) -> None:
+    change = written.step.change
+    if live is not None and _fields.same_stored(before, live):
         return
-    metadata = {key: value for key, value in before["metadata"].items() if key not in _FRESH}
-    original = {**before, "metadata": metadata}
+    original = {**before, "metadata": {key: value for key, value in before["metadata"].items() if key not in _FRESH}}
     original.pop("status", None)
-    if became is None:
-        became = cluster.create(original, change.manager)
-    # The server gives every field that this replaces to us. Said again with the old owners it records those
-    current = cluster.replace(_at(original, became), change.manager)
-    if before["metadata"].get("managedFields"):
-        owners = {"managedFields": before["metadata"]["managedFields"]}
-        cluster.replace({**original, "metadata": {**_at(original, current)["metadata"], **owners}}, change.manager)
+    if live is None:
+        live = cluster.create(original, change.manager)
+    elif written.became is not None and not _fields.same_stored(written.became, live):
+        # Somebody else has written since: take back only what is ours
+        ours = _fields.mine(before, change.manager)
+        bare = _bare(before)
+        metadata = {**(ours.get("metadata") or {}), **bare["metadata"]}
+        cluster.apply({**ours, **bare, "metadata": metadata}, change.manager, force=True)
+        return
+    # The server gives every field that this replaces to us. Said again with the old owners, it records those
+    current = cluster.replace(_at(original, live), change.manager)
+    owners = before["metadata"].get("managedFields")
+    if owners:
+        again = _at(original, current)
+        cluster.replace({**again, "metadata": {**again["metadata"], "managedFields": owners}}, change.manager)
 
 
 _FRESH = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink")
@@ -178,3 +234,9 @@ _FRESH = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedF
 def _at(manifest: Manifest, live: Manifest) -> Manifest:
     version = {"resourceVersion": live["metadata"]["resourceVersion"], "uid": live["metadata"]["uid"]}
     return {**manifest, "metadata": {**manifest["metadata"], **version}}
+
+
+def _bare(manifest: Manifest) -> Manifest:
+    metadata = manifest["metadata"]
+    names = {key: metadata[key] for key in ("name", "namespace") if key in metadata}
+    return {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": names}

@@ -58,7 +58,10 @@ options:
     type: bool
     default: false
   wait:
-    description: Whether to wait until every gateway pod has the new configuration.
+    description:
+      - Whether to wait until every gateway pod has the new configuration, as the pod's own Envoy says. Needs C(create)
+        on C(pods/portforward) in the gateway's namespace; without this right it is unknown, and a warning.
+      - When O(wait_timeout) passes, the module fails and names the pods that lag behind. What was written stays.
     type: bool
     default: true
   wait_timeout:
@@ -151,6 +154,17 @@ findings:
     cure: {description: What to do about it., type: str}
     objects: {description: The objects concerned., type: list, elements: str}
   sample: []
+pods:
+  description: The gateway pods that were seen to have the configuration. Empty when nothing had to be looked at.
+  returned: always
+  type: list
+  elements: str
+  sample: [istio-system/istio-ingressgateway-696b66f999-d7s49]
+stale:
+  description: What each gateway pod lacks that didn't take the configuration in time.
+  returned: when O(wait_timeout) passed
+  type: dict
+  sample: {istio-system/istio-ingressgateway-696b66f999-d7s49: ["route shop-0-1f3a9c2b on port 8080"]}
 endpoints:
   description: Where each exposure answers.
   returned: always
@@ -178,6 +192,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _publish
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import ClusterError, connect
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.edgeway.istio.plugins.module_utils._wait import StaleError
 
 
 def main() -> None:
@@ -196,6 +211,8 @@ def main() -> None:
             result = _publish.publish(params["exposures"], options, connect(params))
     except ModelError as error:
         module.fail_json(msg=str(error), problems=[_arguments.problem(problem) for problem in error.problems])
+    except StaleError as error:
+        module.fail_json(msg=str(error), changed=True, stale=error.pods)
     except ClusterError as error:
         module.fail_json(msg=str(error))
     for warning in result.warnings:
@@ -207,6 +224,7 @@ def main() -> None:
         findings=result.findings,
         endpoints=result.endpoints,
         diff=result.diff,
+        pods=result.pods,
     )
 
 

@@ -57,12 +57,30 @@ options:
     type: list
     elements: str
     default: []
+  type:
+    description:
+      - The Service's type. It belongs to whoever installed the gateway, so asking for another one is a conflict, which
+        O(force) decides.
+      - A Service that becomes a C(LoadBalancer) gets the class C(edgeway.istio/vip).
+    type: str
+    choices: [LoadBalancer, NodePort, ClusterIP]
+  external_traffic_policy:
+    description:
+      - With V(Local) the gateway sees the client's address, and new connections go to nodes with a gateway pod alone;
+        each edge then needs one.
+    type: str
+    choices: [Local, Cluster]
+  selector:
+    description:
+      - Makes a Service of our own for the pods with these labels, beside the gateway's. O(state=absent) deletes it.
+      - Its O(type) is C(LoadBalancer) when not given.
+    type: dict
   set:
     description: A name for this list of ports; different lists may own ports of the same Service.
     type: str
     default: default
   state:
-    description: With V(absent), ports and VIPs of this O(set) are given up.
+    description: With V(absent), all that this O(set) owns of the Service is given up.
     type: str
     choices: [present, absent]
     default: present
@@ -100,6 +118,14 @@ EXAMPLES = r"""
       - {port: 80, node_port: 30080}
     vips: [10.77.0.100]
 
+- name: Open a port by a Service of its own
+  edgeway.istio.gateway_service:
+    name: bookinfo-8088
+    selector: {istio: ingressgateway}
+    type: NodePort
+    ports:
+      - {port: 8088, node_port: 30080}
+
 - name: Give all of it up
   edgeway.istio.gateway_service:
     state: absent
@@ -116,6 +142,7 @@ service:
     type: {description: Its type., type: str}
     load_balancer_class: {description: "Its class, null for none.", type: str}
     external_traffic_policy: {description: "V(Local) or V(Cluster).", type: str}
+    health_check_node_port: {description: "Where each node tells whether it has a gateway pod.", type: int}
     cluster_ip: {description: Its address inside the cluster., type: str}
     vips: {description: Its EXTERNAL-IP., type: list, elements: str}
     ports:
@@ -134,6 +161,7 @@ service:
     type: LoadBalancer
     load_balancer_class: edgeway.istio/vip
     external_traffic_policy: Local
+    health_check_node_port: 31100
     cluster_ip: 10.96.12.7
     vips: ["10.77.0.100"]
     ports:
@@ -153,7 +181,7 @@ def main() -> None:
     options = _service.Options(
         set_name=params["set"],
         check=module.check_mode,
-        **{name: params[name] for name in ("namespace", "name", "ports", "vips", "state", "force")},
+        **{name: params[name] for name in _arguments.SERVICE},
     )
     try:
         result = _service.ensure(options, connect(params))
