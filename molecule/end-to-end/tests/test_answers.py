@@ -15,7 +15,7 @@ def test_http_by_hostname(lab: Lab) -> None:
 def test_http_reaches_every_version(lab: Lab) -> None:
     """Three pods on three nodes are behind it: the way from the holder to the others works too."""
     seen: set[str] = set()
-    for _ in range(60):
+    for _number in range(60):
         body = clients.http_get(lab.vip, "web.example").body
         seen.update(line for line in body.splitlines() if line.startswith("ServiceVersion="))
     assert seen == {"ServiceVersion=v1", "ServiceVersion=v2", "ServiceVersion=v3"}

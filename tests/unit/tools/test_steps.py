@@ -8,13 +8,11 @@ import sys
 import pytest
 
 STEPS = pathlib.Path(__file__).parents[3] / "tools/steps.py"
+# With semicolons, because a recipe's line would begin with a tab
 MAKEFILE = """
-good:
-	@echo "TASK [build] ***"; echo "12 passed"
-bad:
-	@echo "first"; echo "what is wrong" >&2; exit 3
-slow:
-	@echo "TASK [wait] ***"; sleep 30
+good: ; @echo "TASK [build] ***"; echo "12 passed"
+bad: ; @echo "first"; echo "what is wrong" >&2; exit 3
+slow: ; @echo "TASK [wait] ***"; sleep 30
 """
 
 
