@@ -24,7 +24,7 @@ STEPS := $(BIN)/python tools/steps.py
 
 .PHONY: help
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "The lab takes NODES=1..3 (3), BOXES=0..2 (0), KUBE_PROXY_MODE=nftables|iptables (nftables)."
 
