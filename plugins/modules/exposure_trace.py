@@ -1,0 +1,256 @@
+#!/usr/bin/python
+# Copyright: Contributors to the edgeway.istio project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: exposure_trace
+short_description: Follow one request from its name to the pod behind the gateway, and name the hop that is broken
+version_added: 0.1.0
+description:
+  - Goes the way of a request hop by hop - DNS, VIP, route, Service, kube-proxy, every gateway pod's Envoy from listener
+    to endpoints, backend - and then sends the request itself at every gateway pod, every edge's nodePort, and the VIP.
+  - Each hop is ok, broken or unknown, with what was seen. The first broken hop comes with a cure.
+  - Reads only. Envoy's configuration is read from the pods through the API server, without istioctl.
+  - Needs C(get) and C(list) on Services, Pods, Nodes and Istio's objects, and C(create) on C(pods/portforward) in the
+    gateways' and istiod's namespaces. What may not be read is unknown, never broken.
+  - Runs on the control machine, with the Python packages C(kubernetes), C(dnspython) and C(cryptography).
+options:
+  url:
+    description:
+      - The request, as C(http://HOST/PATH), C(https://HOST:PORT/PATH), C(tls://HOST) for TLS that is passed through, or
+        C(tcp://:PORT).
+      - Either this or O(exposure) is required.
+    type: str
+  exposure:
+    description: An entry of O(exposures), as NAME or NAMESPACE/NAME. Its first hostname and match are asked for.
+    type: str
+  exposures:
+    description:
+      - The exposure list, as in M(edgeway.istio.exposures). It tells where a request should go; without it only what is
+        there can be told.
+    type: list
+    elements: dict
+    default: []
+  api:
+    description: The API that the list is written in.
+    type: str
+    choices: [istio, gateway_api]
+    default: istio
+  gateway:
+    description: The gateway, as in M(edgeway.istio.exposures).
+    type: dict
+  set:
+    description: The name of the list.
+    type: str
+    default: default
+  vips:
+    description: The addresses that clients use. When not given, those in the status of the gateway's Service.
+    type: list
+    elements: str
+    default: []
+  edges:
+    description:
+      - What each edge holds, by the edge's name. V(node) is its name in the cluster, V(address) where it is reached,
+        and V(facts) what M(edgeway.istio.edge_info) returned there, nothing for an edge that doesn't answer.
+      - Without it the VIP's holder is unknown. The playbook C(edgeway.istio.trace) fills it in.
+    type: dict
+  dns:
+    description: Whether DNS is asked for the name.
+    type: bool
+    default: true
+  nameservers:
+    description:
+      - DNS servers to ask in place of this machine's own, as ADDRESS or ADDRESS:PORT.
+      - This machine's are asked after its hosts file. They can't know names below C(.example) and C(.test), so that
+        these are unknown rather than broken.
+    type: list
+    elements: str
+    default: []
+  probe:
+    description: Whether the request is really sent. Only GET, HEAD and OPTIONS are; any other method is sent as GET.
+    type: bool
+    default: true
+  authorities:
+    description: A PEM file with the authorities that clients trust. When not given, those of this machine.
+    type: path
+    default: ""
+  timeout:
+    description: How long to wait for one connection or answer, in seconds.
+    type: float
+    default: 2.0
+extends_documentation_fragment:
+  - kubernetes.core.k8s_auth_options
+attributes:
+  check_mode:
+    description: Reads only, so check mode is the same.
+    support: full
+  diff_mode:
+    description: Reads only.
+    support: none
+  action_group:
+    description: Use C(group/edgeway.istio.edgeway) in C(module_defaults) to set authentication options.
+    support: full
+    membership:
+      - edgeway.istio.edgeway
+requirements:
+  - kubernetes >= 24.2.0
+  - dnspython >= 2.4
+  - cryptography
+author:
+  - Contributors to the edgeway.istio project
+seealso:
+  - module: edgeway.istio.exposures
+  - module: edgeway.istio.edge_info
+"""
+
+EXAMPLES = r"""
+- name: Follow a URL
+  edgeway.istio.exposure_trace:
+    url: https://shop.example.com/
+  register: traced
+
+- name: Follow an exposure, and stop where it is broken
+  edgeway.istio.exposure_trace:
+    exposure: mysql
+    exposures: "{{ edgeway_exposures }}"
+  register: traced
+  failed_when: not traced.healthy
+"""
+
+RETURN = r"""
+healthy:
+  description: Whether no hop is broken.
+  returned: always
+  type: bool
+  sample: false
+answers:
+  description: Whether a good answer came through the VIP. Null where it wasn't tried.
+  returned: always
+  type: bool
+  sample: false
+name:
+  description: The exposure, or the URL that was asked for.
+  returned: always
+  type: str
+  sample: shop/shop
+url:
+  description: The request.
+  returned: always
+  type: str
+  sample: https://shop.example.com/
+hops:
+  description: Every hop in order; those inside gateway pods once a pod, those at edges once an edge.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    hop:
+      description: >-
+        V(dns), V(vip), V(route), V(service), V(kube_proxy), V(pod), V(sync), V(listener), V(filter_chain),
+        V(certificate), V(virtual_host), V(route_match), V(policy), V(cluster), V(endpoints), V(backend), V(probe_pod),
+        V(probe_edge) or V(probe_vip).
+      type: str
+    title: {description: Its name for people., type: str}
+    state: {description: "V(ok), V(broken) or V(unknown).", type: str}
+    at: {description: The gateway pod or edge., type: str}
+    evidence: {description: What was seen., type: list, elements: str}
+    objects: {description: The objects that it comes from., type: list, elements: str}
+    cure: {description: What to do about it., type: str}
+  sample:
+    - hop: certificate
+      title: Certificate
+      state: broken
+      at: istio-ingressgateway-7d9c4f6b9-x2x7k
+      evidence: ["Envoy has no certificate kubernetes://shop-cert, and the listener takes no connection."]
+      objects: [Secret istio-system/shop-cert]
+      cure: "Create or correct Secret istio-system/shop-cert: type kubernetes.io/tls with tls.crt and tls.key."
+first_broken:
+  description: The first broken hop, as in RV(hops). Null where none is.
+  returned: always
+  type: dict
+  sample: null
+tree:
+  description: All of it as lines for people.
+  returned: always
+  type: list
+  elements: str
+  sample: ["shop/shop: https://shop.example.com/"]
+probes:
+  description: The requests that were sent, with status and headers, the certificates' chain, or the first bytes of TCP.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{place: vip, at: 192.0.2.100, address: "192.0.2.100:443", status: 200}]
+readings:
+  description:
+    - What the request meets in each gateway pod's Envoy - bootstrap, listeners, routes, clusters, endpoints, secrets -
+      each part with the object that it comes from. Keys are never read.
+  returned: always
+  type: list
+  elements: dict
+  sample: []
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _trace_facts, _trace_shown, _tracing
+from ansible_collections.edgeway.istio.plugins.module_utils._cluster import ClusterError, connect
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
+
+ARGUMENTS = {
+    **AUTH_ARG_SPEC,
+    "url": {},
+    "exposure": {},
+    "exposures": {"type": "list", "elements": "dict", "default": []},
+    "api": {"choices": ["istio", "gateway_api"], "default": "istio"},
+    "gateway": {"type": "dict"},
+    "set": {"default": "default"},
+    "vips": {"type": "list", "elements": "str", "default": []},
+    "edges": {"type": "dict"},
+    "dns": {"type": "bool", "default": True},
+    "nameservers": {"type": "list", "elements": "str", "default": []},
+    "probe": {"type": "bool", "default": True},
+    "authorities": {"type": "path", "default": ""},
+    "timeout": {"type": "float", "default": 2.0},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS,
+        supports_check_mode=True,
+        required_one_of=[("url", "exposure")],
+        mutually_exclusive=[("url", "exposure")],
+    )
+    params = module.params
+    module.no_log_values -= _arguments.plain_values(params["kubeconfig"])
+    edges = params["edges"]
+    options = _tracing.Options(
+        vips=tuple(params["vips"]),
+        edges=None if edges is None else tuple(_trace_facts.edge(name, given or {}) for name, given in edges.items()),
+        nameservers=tuple(params["nameservers"]),
+        authorities=params["authorities"],
+        **{name: params[name] for name in ("dns", "probe", "timeout")},
+    )
+    try:
+        target = _trace_facts.chosen(
+            params["url"],
+            params["exposure"],
+            params["exposures"],
+            api=params["api"],
+            gateway=params["gateway"],
+            set_name=params["set"],
+        )
+        facts = _tracing.look(connect(params), target, options)
+    except ModelError as error:
+        module.fail_json(msg=str(error), problems=[_arguments.problem(problem) for problem in error.problems])
+    except (_trace_facts.TargetError, ClusterError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **_trace_shown.result(facts))
+
+
+if __name__ == "__main__":
+    main()
