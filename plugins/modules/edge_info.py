@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 module: edge_info
 short_description: What an edge holds, and what keepalived needs to know of it
 version_added: 0.1.0
-author: Contributors to the edgeway.istio project
+author: Contributors to the edgeway.istio project (!UNKNOWN)
 description:
   - Reads an edge's interfaces and addresses, whether keepalived and a configuration of it are there, and, with
     O(state=true), what a running keepalived says of its virtual routers and checks.

@@ -100,7 +100,7 @@ requirements:
   - dnspython >= 2.4
   - cryptography
 author:
-  - Contributors to the edgeway.istio project
+  - Contributors to the edgeway.istio project (!UNKNOWN)
 seealso:
   - module: edgeway.istio.exposures
   - module: edgeway.istio.edge_info

@@ -85,7 +85,7 @@ attributes:
 requirements:
   - kubernetes >= 24.2.0, not for O(state=rendered)
 author:
-  - Contributors to the edgeway.istio project
+  - Contributors to the edgeway.istio project (!UNKNOWN)
 seealso:
   - module: edgeway.istio.gateway_service
 """
@@ -176,7 +176,7 @@ endpoints:
     protocol: {description: Its protocol., type: str}
     port: {description: The port on the VIP., type: int}
     node_port: {description: The port on every node., type: int}
-    urls: {description: For HTTP, HTTPS and TLS., type: list, elements: str}
+    urls: {description: "For HTTP, HTTPS and TLS.", type: list, elements: str}
     addresses: {description: VIP and port., type: list, elements: str}
   sample:
     - name: bookinfo
@@ -212,7 +212,7 @@ def main() -> None:
     except ModelError as error:
         module.fail_json(msg=str(error), problems=[_arguments.problem(problem) for problem in error.problems])
     except StaleError as error:
-        module.fail_json(msg=str(error), changed=True, stale=error.pods)
+        module.fail_json(msg=str(error), changed=error.written, stale=error.pods)
     except ClusterError as error:
         module.fail_json(msg=str(error))
     for warning in result.warnings:

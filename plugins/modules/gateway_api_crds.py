@@ -37,7 +37,7 @@ requirements:
   - kubernetes >= 24.2.0
   - PyYAML
 author:
-  - Contributors to the edgeway.istio project
+  - Contributors to the edgeway.istio project (!UNKNOWN)
 """
 
 EXAMPLES = r"""

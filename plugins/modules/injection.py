@@ -53,7 +53,7 @@ attributes:
 requirements:
   - kubernetes >= 24.2.0
 author:
-  - Contributors to the edgeway.istio project
+  - Contributors to the edgeway.istio project (!UNKNOWN)
 seealso:
   - module: edgeway.istio.installation
 """

@@ -187,7 +187,7 @@ requirements:
   - kubernetes >= 24.2.0
   - PyYAML
 author:
-  - Contributors to the edgeway.istio project
+  - Contributors to the edgeway.istio project (!UNKNOWN)
 seealso:
   - module: edgeway.istio.gateway_api_crds
   - module: edgeway.istio.gateway_service
