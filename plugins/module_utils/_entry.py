@@ -16,6 +16,7 @@ from http import HTTPStatus
 
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Log, Node, kind_of, quoted, shown
 from ansible_collections.edgeway.istio.plugins.module_utils._shapes import (
+    INSTALLED_TARGETS,
     PROXY_PORTS,
     AllowedRoutes,
     Backend,
@@ -38,6 +39,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._shapes import (
     Traffic,
     ValueMatch,
     short,
+    target_port,
 )
 
 PROTOCOLS = ("HTTP", "HTTPS", "TLS", "TCP")
@@ -80,6 +82,7 @@ _OUTLIER = (
 )
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_PLACE = re.compile(rf"({_LABEL.pattern}/)?{_LABEL.pattern}")
 _SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")  # a header's name: RFC 9110, section 5.6.2
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]{1,4096}")
@@ -127,7 +130,7 @@ class EntryReader:
             service,
             selector,
             node.text("class_name", _SUBDOMAIN, "the name of a GatewayClass", _DNS_CURE) or default.class_name,
-            node.text("existing", _LABEL, _DNS_RULE, _DNS_CURE) or default.existing,
+            self.existing(node, namespace) or default.existing,
             node.choice("scope", ("shared", "exposure"), default.scope) or default.scope,
             node.flag("deploy", default.deploy),
             node.choice("service_type", ("ClusterIP", "NodePort", "LoadBalancer"), default.service_type),
@@ -147,6 +150,12 @@ class EntryReader:
         elif "service_type" in node and not result.deploy:
             node.add("service_type", "needs `deploy: true`", "Without it the gateway's Service is not made here")
         return result
+
+    def existing(self, node: Node, namespace: str) -> str | None:
+        """Read the name of a Gateway, which may lie elsewhere than the pods; returns namespace/name."""
+        cure = "Write `NAME`, or `NAMESPACE/NAME` where it doesn't lie with the gateway's pods"
+        text = node.text("existing", _PLACE, "the name of a Gateway", cure)
+        return text if text is None or "/" in text else f"{namespace}/{text}"
 
     def allowed_routes(self, node: Node) -> AllowedRoutes | None:
         rule = node.node("allowed_routes", ("from", "labels"))
@@ -214,7 +223,7 @@ class EntryReader:
         subsets = self.subsets(node)
         routes = self.routes(node, protocol)
         traffic = self.traffic(node, protocol)
-        service = self.dedicated(node, namespace, name, gateway)
+        service = self.dedicated(node, namespace, name, port, gateway)
         if name is None or namespace is None or protocol is None or port is None:
             return None
         return Exposure(
@@ -938,7 +947,7 @@ class EntryReader:
         return result
 
     def dedicated(
-        self, node: Node, namespace: str | None, name: str | None, gateway: Gateway
+        self, node: Node, namespace: str | None, name: str | None, port: int | None, gateway: Gateway
     ) -> DedicatedService | None:
         choice = node.choice("expose", ("port", "service"), "port")
         kind = node.choice("service_type", ("ClusterIP", "NodePort", "LoadBalancer"))
@@ -952,7 +961,8 @@ class EntryReader:
         if kind == "ClusterIP":
             for key in node.given("node_port", "external_traffic_policy"):
                 node.add(key, "means nothing with `service_type: ClusterIP`", "Drop it, or write NodePort")
-        return DedicatedService(short(f"{namespace}-{name}"), kind or "LoadBalancer", policy)
+        target = target_port(port or 0, INSTALLED_TARGETS)
+        return DedicatedService(short(f"{namespace}-{name}"), target, kind or "LoadBalancer", policy)
 
 
 def is_address(text: str) -> bool:

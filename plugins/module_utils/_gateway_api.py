@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import TypeVar
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _ports, _rules
@@ -216,7 +217,7 @@ def _numbered(model: Model, kind: str, host: VirtualHost, specs: Sequence[Manife
     Of rules as good, the older object's wins, then the first by name: so numbers are padded.
     """
     return [
-        _object(model, kind, host.name if index == 0 else f"{host.name}.{index:03d}", host.namespace, spec)
+        _object(model, kind, f"{host.name}.{index:03d}" if index else host.name, host.namespace, deepcopy(spec))
         for index, spec in enumerate(specs)
     ]
 
@@ -238,7 +239,8 @@ def _parents(host: VirtualHost, listener: Listener | None, names: Sequence[str])
     """Say which listeners a route hangs on; on somebody else's Gateway all that have the port."""
     parent: Manifest = {"group": GROUP, "kind": "Gateway", "namespace": host.gateway.namespace}
     if listener is None:
-        return [parent | {"name": host.listener, "port": host.port}]
+        namespace, _, name = (host.gateway.existing or "").partition("/")
+        return [parent | {"namespace": namespace, "name": name, "port": host.port}]
     sections = section_names(listener)
     return [
         parent | {"name": listener.gateway_object, "sectionName": section}

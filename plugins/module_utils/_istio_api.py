@@ -50,7 +50,7 @@ def generate(model: Model) -> list[Manifest]:
 def _gateway(model: Model, listener: Listener) -> Manifest:
     server: Manifest = {
         "port": {
-            "number": listener.port,
+            "number": listener.number,
             "name": f"{listener.protocol.lower()}-{listener.port}",
             "protocol": listener.protocol,
         },
@@ -73,13 +73,13 @@ def _gateway(model: Model, listener: Listener) -> Manifest:
 def _virtual_service(model: Model, host: VirtualHost) -> Manifest:
     spec: Manifest = {
         "hosts": list(host.hostnames) or ["*"],
-        "gateways": [f"{host.gateway.namespace}/{host.listener}"],
+        "gateways": [host.gateway.existing or f"{host.gateway.namespace}/{host.listener}"],
         "exportTo": [host.gateway.namespace],
     }
     if host.protocol == "TCP":
-        spec["tcp"] = [{"match": [{"port": host.port}], "route": _destinations(host.routes[0])}]
+        spec["tcp"] = [{"match": [{"port": host.number}], "route": _destinations(host.routes[0])}]
     elif host.protocol == "TLS":
-        match = {"port": host.port, "sniHosts": list(host.hostnames)}
+        match = {"port": host.number, "sniHosts": list(host.hostnames)}
         spec["tls"] = [{"match": [match], "route": _destinations(host.routes[0])}]
     else:
         spec["http"] = _http(host)
@@ -97,7 +97,8 @@ def _http(host: VirtualHost) -> list[Manifest]:
     Somebody else's Gateway may have servers on several ports, so there every match says which one is meant.
     """
     port: Manifest = {"port": host.port} if host.gateway.existing else {}
-    steps = [step for rule in host.rules() for step in _steps(rule.match, rule.route)]
+    own = host.port if host.number != host.port else None
+    steps = [step for rule in host.rules() for step in _steps(rule.match, rule.route, own)]
     result = []
     for action, group in groupby(steps, key=itemgetter(1)):
         matches = [match | port for match, _ in group]
@@ -105,11 +106,11 @@ def _http(host: VirtualHost) -> list[Manifest]:
     return result
 
 
-def _steps(match: Match, route: Route) -> list[tuple[Manifest, Manifest]]:
+def _steps(match: Match, route: Route, port: int | None) -> list[tuple[Manifest, Manifest]]:
     """Return what one match becomes: (match, action) pairs.
 
     A VirtualService compares a prefix by letters, so /api by segment is /api itself and all below /api/. The two take
-    different new paths, which must not end in two slashes.
+    different new paths, which must not end in two slashes. `port` is the VIP's, where the listener has another number.
     """
     rest: Manifest = {}
     if match.method:
@@ -119,12 +120,12 @@ def _steps(match: Match, route: Route) -> list[tuple[Manifest, Manifest]]:
     if match.query:
         rest["queryParams"] = {one.name: _string_match(one) for one in match.query}
     if match.kind != "prefix":
-        return [({"uri": {match.kind: match.path}} | rest, _action(route))]
+        return [({"uri": {match.kind: match.path}} | rest, _action(route, port))]
     if match.path == "/":
-        return [(({"uri": {"prefix": "/"}} | rest) if rest else {}, _action(route, below=True))]
+        return [(({"uri": {"prefix": "/"}} | rest) if rest else {}, _action(route, port, below=True))]
     return [
-        ({"uri": {"exact": match.path}} | rest, _action(route)),
-        ({"uri": {"prefix": f"{match.path}/"}} | rest, _action(route, below=True)),
+        ({"uri": {"exact": match.path}} | rest, _action(route, port)),
+        ({"uri": {"prefix": f"{match.path}/"}} | rest, _action(route, port, below=True)),
     ]
 
 
@@ -132,11 +133,11 @@ def _string_match(one: ValueMatch) -> Manifest:
     return {"regex" if one.regex else "exact": one.value}
 
 
-def _action(route: Route, *, below: bool = False) -> Manifest:
+def _action(route: Route, port: int | None, *, below: bool = False) -> Manifest:
     """Write what is done with a request. `below` says that a prefix with its slash was matched."""
     action: Manifest = {}
     if route.redirect is not None:
-        action["redirect"] = _redirect(route.redirect, below=below)
+        action["redirect"] = _redirect(route.redirect, port, below=below)
     if route.rewrite is not None:
         action["rewrite"] = _rewrite(route.rewrite, below=below)
     headers = {
@@ -171,7 +172,7 @@ def _rewrite(rewrite: Rewrite, *, below: bool) -> Manifest:
     return result
 
 
-def _redirect(redirect: Redirect, *, below: bool) -> Manifest:
+def _redirect(redirect: Redirect, port: int | None, *, below: bool) -> Manifest:
     """Write a redirect. Without a port Istio would drop the request's, and the Gateway API keeps it."""
     result: Manifest = {"redirectCode": redirect.status}
     if redirect.scheme:
@@ -180,8 +181,12 @@ def _redirect(redirect: Redirect, *, below: bool) -> Manifest:
         result["authority"] = redirect.hostname
     if redirect.port:
         result["port"] = redirect.port
+    elif redirect.scheme:
+        result["derivePort"] = "FROM_PROTOCOL_DEFAULT"
+    elif port:
+        result["port"] = port
     else:
-        result["derivePort"] = "FROM_PROTOCOL_DEFAULT" if redirect.scheme else "FROM_REQUEST_PORT"
+        result["derivePort"] = "FROM_REQUEST_PORT"
     if redirect.full:
         result["uri"] = redirect.full
     if redirect.prefix and below:

@@ -5,13 +5,12 @@
 
 A Gateway's port number is looked up among the ports of the Services in front of its pods, and the listener is bound to
 the targetPort found there, else to the number itself (resolvePorts in pilot/pkg/model/gateway.go). So a port that we
-add is free to choose its targetPort: one that no other port has, since two ports with one targetPort are one listener,
-and 1024 or above, since the gateway's pods need not have the right to bind lower ones.
+add is free to choose its targetPort.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._shapes import (
     Gateway,
     Model,
     pods_of,
+    target_port,
 )
 
 PREFIX = "edgeway-"
@@ -32,9 +32,6 @@ VIP_CLASS = "edgeway.istio/vip"
 
 # What a port carries: exposures and sets that share one must write the same appProtocol, so HTTPS and TLS are one.
 _FAMILY = {"HTTP": "http", "HTTPS": "https", "TLS": "https", "TCP": "tcp"}
-
-# Where Istio's own installation has ports 80 and 443 end.
-_INSTALLED = frozenset({8080, 8443})
 
 
 @dataclass(slots=True)
@@ -59,14 +56,6 @@ def gateways(model: Model) -> tuple[Gateway, ...]:
             found.setdefault((gateway.namespace, gateway.service), gateway)
     default = (model.gateway.namespace, model.gateway.service)
     return tuple(gateway for _, gateway in sorted(found.items(), key=lambda item: (item[0] != default, item[0])))
-
-
-def target_port(port: int, taken: Iterable[int]) -> int:
-    """Choose what the gateway's pods listen on: the same, 8000 more below 1024, or a free one where that is taken."""
-    busy = PROXY_PORTS.union(taken)
-    candidates = [port] if port >= 1024 else [port + 8000]
-    candidates += [candidates[0] + 10_000, *range(20_000, 65_536)]
-    return next(one for one in candidates if one < 65_536 and one not in busy)
 
 
 def _needs(model: Model, gateway: Gateway) -> dict[int, _Need]:
@@ -98,7 +87,7 @@ def wanted(model: Model, service: Mapping[str, Any] | None, gateway: Gateway | N
     live = {port["port"]: port for port in spec.get("ports") or () if port.get("protocol", "TCP") == "TCP"}
     taken = {port["targetPort"] for port in live.values() if isinstance(port.get("targetPort"), int)}
     taken |= {
-        target_port(entry.port, _INSTALLED)
+        entry.service.target_port
         for entry in model.exposures
         if entry.service is not None and pods_of(entry.gateway) == pods_of(gateway)
     }
@@ -196,7 +185,7 @@ def services(model: Model) -> list[dict[str, Any]]:
         own = entry.service
         if own is None:
             continue
-        port = _port(entry.port, entry.protocol, target_port(entry.port, _INSTALLED))
+        port = _port(entry.port, entry.protocol, own.target_port)
         if entry.node_port is not None:
             port["nodePort"] = entry.node_port
         spec: dict[str, Any] = {"type": own.type, "selector": dict(entry.gateway.selector), "ports": [port]}

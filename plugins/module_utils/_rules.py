@@ -60,15 +60,17 @@ class Listener:
     """A port that the gateway listens on for some hostnames: one Gateway of Istio's API.
 
     `name` is the name of that Gateway, `gateway_object` the name of the Gateway API's, which may hold several
-    listeners. `hosts` holds (namespace, hostname) of what is published; hostname `*` stands for every name. HTTPS
-    exposures of one certificate share one listener: a browser sends requests for all names of a certificate over one
-    connection, and with a listener for each name the first one's routes would answer the others with 404.
+    listeners. `number` is what Istio's Gateway calls the port (see `number_of`). `hosts` holds (namespace,
+    hostname) of what is published; hostname `*` stands for every name. HTTPS exposures of one certificate share one
+    listener: a browser sends requests for all names of a certificate over one connection, and with a listener for
+    each name the first one's routes would answer the others with 404.
     """
 
     name: str
     gateway: Gateway
     gateway_object: str
     port: int
+    number: int
     protocol: str
     hosts: tuple[tuple[str, str], ...]
     tls: Tls | None = None
@@ -81,14 +83,15 @@ class VirtualHost:
     """The hostnames that share one table of routes on one port: one VirtualService, or one HTTPRoute.
 
     `routes` stand in the order in which ties are decided, of several exposures by their names. For TLS and TCP there
-    is one route. `hostnames` is empty where every name is meant. `listener` is where it hangs; on an `existing`
-    Gateway it is that Gateway's name.
+    is one route. `hostnames` is empty where every name is meant. `listener` is the name of the one it hangs on, empty
+    on an `existing` Gateway.
     """
 
     name: str
     namespace: str
     gateway: Gateway
     port: int
+    number: int
     protocol: str
     hostnames: tuple[str, ...]
     routes: tuple[Route, ...]
@@ -153,10 +156,11 @@ def plan(model: Model) -> Plan:
                 first.namespace,
                 first.gateway,
                 listener.port,
+                listener.number,
                 listener.protocol,
                 names,
                 tuple(route for entry, redirect in uses_of[key] for route in _routes(entry, redirect=redirect)),
-                first.gateway.existing or listener.name,
+                "" if first.gateway.existing else listener.name,
             )
         )
         if not first.gateway.existing:
@@ -169,6 +173,7 @@ def plan(model: Model) -> Plan:
             one.gateway,
             one.gateway_object,
             one.port,
+            one.number,
             one.protocol,
             tuple(sorted(served[place])),
             one.tls,
@@ -203,7 +208,18 @@ def _listener(model: Model, entry: Exposure, secrets: dict[Tls, str], *, redirec
     else:
         name = gateway_name(entry)
     there = gateway_object(model.set_name, entry, name, redirect=redirect)
-    return Listener(name, entry.gateway, there, port, protocol, (), tls, secret, None if redirect else entry.service)
+    service = None if redirect else entry.service
+    number = number_of(service, port)
+    return Listener(name, entry.gateway, there, port, number, protocol, (), tls, secret, service)
+
+
+def number_of(service: DedicatedService | None, port: int) -> int:
+    """Return the number of a port in Istio's Gateway.
+
+    It is looked up in all Services in front of the pods, and the first that has it decides. A port of a Service of its
+    own may be on the shared one too, so there the targetPort is said, which is bound as it is.
+    """
+    return port if service is None else service.target_port
 
 
 def metadata(model: Model, name: str, namespace: str) -> Manifest:
@@ -239,16 +255,17 @@ def destination_rules(model: Model) -> list[Manifest]:
     result = []
     for host, ports in backends.items():
         first = next(iter(ports.values()))
-        rule = _traffic_policy(traffic.get(host, Traffic()), outside=first.outside)
+        how = traffic.get(host, Traffic())
+        policy = _traffic_policy(how, outside=first.outside)
         levels = [
-            {"port": {"number": port}, **rule, "tls": _origination(backend)}
+            {"port": {"number": port}, **_traffic_policy(how, outside=first.outside), "tls": _origination(backend)}
             for port, backend in sorted(ports.items())
             if backend.tls is not None
         ]
         spec: Manifest = {
             "host": host,
             "exportTo": sorted(namespaces[host]),
-            "trafficPolicy": {**rule, "portLevelSettings": levels} if levels else rule,
+            "trafficPolicy": policy | ({"portLevelSettings": levels} if levels else {}),
         }
         if host in subsets:
             spec["subsets"] = [

@@ -19,6 +19,9 @@ Pairs = tuple[tuple[str, str], ...]
 MANAGED_BY = "app.kubernetes.io/managed-by"
 SET_LABEL = "edgeway.istio/set"
 
+# Where ports 80 and 443 end in Istio's own installation.
+INSTALLED_TARGETS = frozenset({8080, 8443})
+
 # Ports that Istio's proxy listens on itself.
 # https://istio.io/latest/docs/ops/deployment/application-requirements/#ports-used-by-istio
 PROXY_PORTS = frozenset({15000, 15001, 15004, 15006, 15008, 15020, 15021, 15053, 15090})
@@ -36,10 +39,10 @@ class AllowedRoutes:
 class Gateway:
     """The gateway pods that an exposure is published through, and the Service in front of them.
 
-    `selector` holds the labels of the pods, all in `namespace`. The rest concerns Gateway objects: `existing` names
-    one that somebody else made, which routes are attached to; `scope` is `shared` (one Gateway API Gateway for the
-    set) or `exposure`; with `deploy` Istio's controller makes Deployment and Service of a Gateway API Gateway, and
-    `service` is the name that it gives the Service.
+    `selector` holds the labels of the pods, all in `namespace`. The rest concerns Gateway objects: `existing` is
+    the namespace/name of one that somebody else made, which routes are attached to; `scope` is `shared` (one
+    Gateway API Gateway for the set) or `exposure`; with `deploy` Istio's controller makes Deployment and Service of
+    a Gateway API Gateway, and `service` is the name that it gives the Service.
     """
 
     namespace: str = "istio-system"
@@ -263,9 +266,10 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class DedicatedService:
-    """The Service that `expose: service` makes beside the shared one."""
+    """The Service that `expose: service` makes beside the shared one, and the port that its pods listen on."""
 
     name: str
+    target_port: int
     type: str = "LoadBalancer"
     external_traffic_policy: str | None = None
 
@@ -323,6 +327,18 @@ def short(name: str, limit: int = 63) -> str:
     return f"{name[: limit - 9].rstrip('-.')}-{digest}"
 
 
+def target_port(port: int, taken: Iterable[int]) -> int:
+    """Choose what the gateway's pods listen on: the same, 8000 more below 1024, or a free one where that is taken.
+
+    Two ports of a Service with one targetPort are one listener, and the pods need not have the right to bind ports
+    below 1024.
+    """
+    busy = PROXY_PORTS.union(taken)
+    candidates = [port] if port >= 1024 else [port + 8000]
+    candidates += [candidates[0] + 10_000, *range(20_000, 65_536)]
+    return next(one for one in candidates if one < 65_536 and one not in busy)
+
+
 def gateway_name(exposure: Exposure) -> str:
     """Name the object that stands for one exposure in the gateway's namespace, where namespaces meet.
 
@@ -372,7 +388,7 @@ def secret_names(exposures: Iterable[Exposure]) -> dict[Tls, str]:
 def pods_of(gateway: Gateway) -> tuple[str, ...]:
     """Return what tells one set of gateway pods from another: they share listeners whatever Service leads there."""
     if gateway.existing:
-        return ("existing", gateway.namespace, gateway.existing)
+        return ("existing", gateway.existing)
     if gateway.deploy:
         return ("deployed", gateway.namespace, gateway.service)
     return ("pods", gateway.namespace, *(f"{key}={value}" for key, value in gateway.selector))

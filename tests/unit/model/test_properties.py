@@ -1,0 +1,307 @@
+"""What holds for every list: parsing never breaks, order means nothing, both APIs answer alike."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import pytest
+from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api, _ports
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError, parse
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from unit.model.lists import BASES
+from unit.model.routing import Request, by_routes, by_virtual_services
+
+GENERATE = {"istio": _istio_api.generate, "gateway_api": _gateway_api.generate}
+EXAMPLES = int(os.environ.get("EDGEWAY_EXAMPLES", "60"))  # more for an afternoon's hunt
+SLOW = settings(
+    max_examples=EXAMPLES, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow], deadline=None
+)
+APIS = pytest.mark.parametrize("api", ["istio", "gateway_api"])
+
+WORDS = st.sampled_from(
+    [
+        *(
+            "name",
+            "namespace",
+            "protocol",
+            "port",
+            "hostnames",
+            "tls",
+            "secret",
+            "backend",
+            "routes",
+            "matches",
+            "path",
+        ),
+        *("exact", "prefix", "regex", "headers", "query", "grpc", "backends", "service", "host", "weight", "subset"),
+        *("rewrite", "redirect", "retries", "cors", "mirror", "traffic", "gateway", "selector", "expose", "subsets"),
+        *(
+            "request_headers",
+            "set",
+            "timeout",
+            "attempts",
+            "codes",
+            "allow_origins",
+            "outlier_detection",
+            "service_type",
+        ),
+    ]
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 70_000),
+    st.floats(allow_nan=True),
+    st.text(max_size=6),
+    st.sampled_from(
+        ["HTTP", "HTTPS", "TLS", "TCP", "a", "a.example", "*.example", "/", "/a", "5s", "(", "MUTUAL", "service"]
+    ),
+    st.dates(),
+    st.binary(max_size=3),
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | SCALARS, inner, max_size=5),
+    max_leaves=25,
+)
+
+
+def changed(entry: Any, place: list[int], value: Any) -> Any:
+    """Return the entry with one part of it, found by following `place`, exchanged for `value`."""
+    if not place or not isinstance(entry, (dict, list)) or not entry:
+        return value
+    keys = list(entry) if isinstance(entry, dict) else range(len(entry))
+    key = keys[place[0] % len(keys)]
+    copy = dict(entry) if isinstance(entry, dict) else list(entry)
+    copy[key] = changed(entry[key], place[1:], value)
+    return copy
+
+
+RICH: list[dict[str, Any]] = [
+    *BASES.values(),
+    {
+        "name": "rich",
+        "namespace": "rich",
+        "protocol": "HTTP",
+        "hostnames": ["rich.example"],
+        "routes": [
+            {
+                "matches": [
+                    {"path": {"prefix": "/a"}, "headers": {"x-a": {"exact": "b"}}, "method": "GET"},
+                    {"query": {"q": {"regex": "[0-9]+"}}},
+                ],
+                "backends": [{"service": "a", "port": 80, "weight": 1, "subset": "v1"}, {"service": "b", "port": 80}],
+                "rewrite": {"path": {"prefix": "/b"}},
+                "request_headers": {"set": {"x-b": "c"}, "remove": ["x-c"]},
+                "timeout": "5s",
+                "retries": {"attempts": 2, "codes": [503]},
+                "mirror": {"service": "m", "port": 80},
+                "cors": {"allow_origins": ["https://a.example"]},
+            },
+            {"matches": [{"grpc": {"service": "a.B", "method": "C"}}], "redirect": {"scheme": "https"}},
+        ],
+        "subsets": {"a": {"v1": {"version": "v1"}}},
+        "traffic": {"connect_timeout": "1s", "outlier_detection": {"interval": "2s"}},
+        "gateway": {"service": "other", "selector": {"app": "gw"}},
+    },
+]
+
+
+def published(exposures: Any, api: str, **options: Any) -> None:
+    """Go all the way; a refusal is as good as manifests."""
+    try:
+        model = parse(exposures, api=api, **options)
+        GENERATE[api](model)
+        for gateway in _ports.gateways(model):
+            _ports.wanted(model, None, gateway)
+    except ModelError as error:
+        refused = error
+    else:
+        return
+    assert refused.problems
+
+
+@APIS
+@SLOW
+@given(exposures=ANYTHING)
+def test_anything_is_published_or_refused(api: str, exposures: Any) -> None:
+    published(exposures, api)
+    published([exposures], api)
+
+
+@APIS
+@SLOW
+@given(place=st.lists(st.integers(0, 9), max_size=8), value=ANYTHING)
+def test_a_sound_list_with_one_part_exchanged(api: str, place: list[int], value: Any) -> None:
+    published(changed(RICH, place, value), api)
+
+
+@APIS
+@SLOW
+@given(gateway=ANYTHING, name=SCALARS)
+def test_any_gateway_and_set(api: str, gateway: Any, name: Any) -> None:
+    published(RICH[:1], api, gateway=gateway, set_name=name)
+
+
+# Sound lists
+
+LABEL = st.from_regex(r"\A[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?\Z")
+PATHS = ["/", "/a", "/a/b", "/ab", "/a/b/c", "/b", "/b/"]
+HOSTS = ["a.example", "b.example", "x.b.example", "other.test"]
+HOSTNAMES = ["a.example", "b.example", "*.example", "*.b.example"]
+
+
+@st.composite
+def a_match(draw: st.DrawFn) -> dict[str, Any]:
+    match: dict[str, Any] = {}
+    kind = draw(st.sampled_from(["exact", "prefix", "prefix", "regex", None]))
+    if kind == "regex":
+        match["path"] = {"regex": draw(st.sampled_from(["/a.*", "/[ab]", "/a/b/?", ".*"]))}
+    elif kind:
+        match["path"] = {kind: draw(st.sampled_from(PATHS))}
+    if draw(st.booleans()):
+        match["headers"] = draw(
+            st.dictionaries(
+                st.sampled_from(["X-One", "x-two"]),
+                st.sampled_from([{"exact": "1"}, {"regex": "[12]"}]),
+                min_size=1,
+                max_size=2,
+            )
+        )
+    if draw(st.integers(0, 3)) == 0:
+        match["query"] = {"q": draw(st.sampled_from([{"exact": "1"}, {"regex": "[12]"}]))}
+    if draw(st.integers(0, 3)) == 0:
+        match["method"] = draw(st.sampled_from(["GET", "POST"]))
+    if not match:
+        match["grpc"] = {"service": "a"} if draw(st.booleans()) else {"service": "a", "method": "b"}
+    return match
+
+
+@st.composite
+def a_route(draw: st.DrawFn, number: int) -> dict[str, Any]:
+    route: dict[str, Any] = {}
+    if draw(st.integers(0, 4)):
+        route["matches"] = draw(st.lists(a_match(), min_size=1, max_size=3))
+    change = draw(st.sampled_from([None, None, "rewrite", "redirect"]))
+    if change:
+        new = draw(st.sampled_from([{"full": "/f"}, {"prefix": "/"}, {"prefix": "/n"}, {"prefix": "/n/m"}]))
+        route[change] = {"path": new}
+        if "prefix" in new:
+            for match in route.get("matches", ()):
+                match.pop("grpc", None)
+                match["path"] = {"prefix": draw(st.sampled_from(PATHS))}
+    if change != "redirect":
+        names = draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=2, unique=True))
+        route["backends"] = [{"service": f"{name}{number}", "port": 80} for name in names]
+        if len(names) > 1:
+            route["backends"][0]["weight"] = draw(st.integers(1, 9))
+    return route
+
+
+@st.composite
+def a_list(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """HTTP and HTTPS exposures of one namespace that quarrel over few hostnames and paths."""
+    result = []
+    for number in range(draw(st.integers(1, 3))):
+        entry: dict[str, Any] = {
+            "name": draw(LABEL) + str(number),
+            "namespace": "n",
+            "protocol": "HTTP",
+            "routes": [draw(a_route(10 * number + index)) for index in range(draw(st.integers(1, 3)))],
+        }
+        hostnames = draw(st.lists(st.sampled_from(HOSTNAMES), max_size=2, unique=True))
+        if hostnames:
+            entry["hostnames"] = hostnames
+        if draw(st.integers(0, 3)) == 0:
+            entry |= {"protocol": "HTTPS", "tls": {"secret": "s"}, "redirect_http": draw(st.booleans())}
+        result.append(entry)
+    return result
+
+
+def repaired(exposures: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Take out what both APIs don't take, route by route."""
+    for _ in range(20):
+        try:
+            parse(exposures, api="gateway_api")
+            parse(exposures)
+        except ModelError as error:
+            place = [int(number) for number in re.findall(r"\[(\d+)\]", error.problems[0].path)]
+            exposures = [dict(entry) for entry in exposures]
+            routes = exposures[place[0]]["routes"]
+            if len(place) > 1 and len(routes) > 1:
+                exposures[place[0]]["routes"] = [route for index, route in enumerate(routes) if index != place[1]]
+            else:
+                del exposures[place[0]]
+        else:
+            break
+    assume(exposures)
+    return exposures
+
+
+REQUESTS = st.builds(
+    Request,
+    host=st.sampled_from(HOSTS),
+    path=st.sampled_from([*PATHS, "/a/", "/abc", "/a/b/", "/a/b/c/d"]),
+    method=st.sampled_from(["GET", "POST"]),
+    headers=st.dictionaries(st.sampled_from(["x-one", "x-two"]), st.sampled_from("123"), max_size=2),
+    query=st.dictionaries(st.just("q"), st.sampled_from("123"), max_size=1),
+)
+
+
+@SLOW
+@given(exposures=a_list(), requests=st.lists(REQUESTS, min_size=5, max_size=20))
+def test_both_apis_answer_alike(exposures: list[dict[str, Any]], requests: list[Request]) -> None:
+    exposures = repaired(exposures)
+    istio = GENERATE["istio"](parse(exposures))
+    gateway = GENERATE["gateway_api"](parse(exposures, api="gateway_api"))
+    for request in requests:
+        assert by_virtual_services(istio, 80, request) == by_routes(gateway, "http-80", request)
+        assert by_virtual_services(istio, 443, request) == by_routes(gateway, "https-default-s-443", request)
+
+
+@APIS
+@SLOW
+@given(exposures=a_list(), shuffle=st.randoms(use_true_random=False))
+def test_order_means_nothing(api: str, exposures: list[dict[str, Any]], shuffle: Any) -> None:
+    exposures = repaired(exposures)
+    model = parse(exposures, api=api)
+    other = list(exposures)
+    shuffle.shuffle(other)
+    assert GENERATE[api](parse(other, api=api)) == GENERATE[api](model) == GENERATE[api](model)
+
+
+@APIS
+@SLOW
+@given(
+    names=st.lists(st.from_regex(r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"), min_size=2, max_size=2, unique=True),
+    space=st.from_regex(r"\A[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z"),
+    set_name=st.from_regex(r"\A[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?\Z"),
+)
+def test_names_are_names(api: str, names: list[str], space: str, set_name: str) -> None:
+    """However long a user's names are, those of the objects fit, and two stay two."""
+    exposures = [
+        {**BASES["https"], "name": names[0], "namespace": space, "redirect_http": True},
+        {**BASES["tcp"], "name": names[1], "namespace": space, "expose": "service"},
+    ]
+    model = parse(exposures, api=api, set_name=set_name)
+    manifests = GENERATE[api](model)
+    identities = {
+        (one["apiVersion"].split("/")[0], one["kind"], one["metadata"]["namespace"], one["metadata"]["name"])
+        for one in manifests
+    }
+    assert len(identities) == len(manifests)
+    for one in manifests:
+        name = one["metadata"]["name"]
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name)
+        assert len(name) <= 253
+        if one["kind"] in ("Gateway", "Service"):
+            assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name)
+        if one["kind"] == "Gateway":
+            assert len(f"{name}-istio") <= 63
+        assert one["metadata"]["labels"] == {
+            "app.kubernetes.io/managed-by": "edgeway",
+            "edgeway.istio/set": set_name,
+        }
