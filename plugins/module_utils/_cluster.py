@@ -181,6 +181,8 @@ class Cluster:
         elif status == 403:
             message = f"{method} {path} is not allowed: {message}."
             cure = "Give the user this right, or run as one who has it."
+        elif "failed calling webhook" in message:
+            cure = "See that the webhook's pods run (of validation.istio.io: istiod), and run again."
         refused = RefusedError(status, message, cure, body)
         if status == 409 and refused.causes:
             quoted = "; ".join(f"{cause.field} belongs to {cause.manager!r}" for cause in refused.causes)

@@ -168,7 +168,7 @@ Fact = HasRoute | NoRoute | HasChain | NoChain | HasCluster | HasCertificate
 
 def missing(facts: Iterable[Fact], config: Config) -> list[str]:
     """Return which of the facts a pod with this configuration lacks, for people."""
-    return [str(fact) for fact in facts if not fact.holds(config)]
+    return list(dict.fromkeys(str(fact) for fact in facts if not fact.holds(config)))
 
 
 def _takes(chain: Chain, name: str, clusters: Clusters) -> bool:
@@ -223,11 +223,16 @@ def _seconds(value: Any) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What must be known of the cluster to say where a port is bound: all Services, and Secrets known to be missing."""
+    """What must be known of the cluster to say where a port is bound, and what can't be told beforehand.
+
+    `no_secrets` are Secrets that aren't there, as (namespace, name); `shared_hosts` are hosts that somebody else has a
+    DestinationRule for: istiod makes one of both.
+    """
 
     services: Sequence[Mapping[str, Any]]
     domain: str = "cluster.local"
     no_secrets: frozenset[tuple[str, str]] = frozenset()
+    shared_hosts: frozenset[str] = frozenset()
 
     def service(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         """Return a Service by its name."""
@@ -289,8 +294,9 @@ def facts(
     found: dict[Place, dict[Fact, None]] = defaultdict(dict)
     entrances = _entrances(desired, world)
     outside = {host for item in desired if item["kind"] == "ServiceEntry" for host in item["spec"].get("hosts") or ()}
-    rules = _rules(desired)
-    now: dict[Place, set[Fact]] = defaultdict(set)
+    rules = {key: rule for key, rule in _rules(desired).items() if key[0] not in world.shared_hosts}
+    # One pod may be in two places: the two APIs name it by other labels
+    now: set[Fact] = set()
     for item in desired:
         for place, fact in _routing(item, entrances, world):
             if isinstance(fact, HasChain) and not all(
@@ -298,7 +304,7 @@ def facts(
             ):
                 continue
             found[place][fact] = None
-            now[place].add(fact)
+            now.add(fact)
         for place, name in _destinations(item, entrances, world.domain):
             if _exists(name, world, outside):
                 origin, policy = rules.get(_rule_key(name), ("", ()))
@@ -314,10 +320,10 @@ def facts(
         for place, fact in _routing(dict(before), old, world):
             opposite: Fact | None = None
             if isinstance(fact, HasRoute) and not any(
-                isinstance(other, HasRoute) and other.route == fact.route for other in now[place]
+                isinstance(other, HasRoute) and other.route == fact.route for other in now
             ):
                 opposite = NoRoute(fact.route)
-            elif isinstance(fact, HasChain) and fact not in now[place]:
+            elif isinstance(fact, HasChain) and fact not in now:
                 opposite = NoChain(fact.port, fact.name, fact.clusters)
             if opposite is not None:
                 found[place][opposite] = None

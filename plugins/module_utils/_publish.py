@@ -113,6 +113,7 @@ class Plan:
     results: Mapping[_kinds.Key, Manifest]
     findings: list[dict[str, Any]]
     warnings: list[str]
+    shared_hosts: frozenset[str]
 
     @property
     def changed(self) -> bool:
@@ -170,6 +171,11 @@ def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, 
         tried.results,
         findings,
         warnings + tried.warnings,
+        frozenset(
+            str((item.get("spec") or {}).get("host"))
+            for item in live
+            if item["kind"] == "DestinationRule" and _kinds.holder(item) != options.set_name
+        ),
     )
 
 
@@ -192,6 +198,7 @@ def _carry_out(plan: Plan, cluster: Cluster) -> Result:
             try:
                 seen = _wait.until_proved(cluster, facts, options.wait_timeout)
             except _wait.StaleError as error:
+                error.written = True
                 stale = error
             proved = plan.digest if options.wait and stale is None and not seen.unknown else ""
             turn.end()
@@ -199,7 +206,8 @@ def _carry_out(plan: Plan, cluster: Cluster) -> Result:
                 before.remove(cluster)
             else:
                 replace(_exact(plan, grown), proved=proved).write(cluster)
-        except _wait.StaleError:
+        except _wait.StaleError as error:
+            error.written = True
             # Nothing is lost by what was added; what would have been removed still serves the pods that lag behind
             turn.end()
             grown.write(cluster)
@@ -207,7 +215,7 @@ def _carry_out(plan: Plan, cluster: Cluster) -> Result:
         except BaseException as error:
             failed = _write.undo(cluster, done, error)
             # What could not be put back must be found again
-            turn.leave = None if failed.incomplete else before
+            turn.leave = replace(grown, live=before.live or {}) if failed.incomplete else before
             raise failed from error
     if stale is not None:
         raise stale
@@ -278,6 +286,7 @@ def _facts(plan: Plan, cluster: Cluster, *, final: bool = True) -> dict[_proof.P
         list(after.values()),
         plan.model.cluster_domain,
         frozenset(key for key, is_there in zip(others, there, strict=True) if not is_there),
+        plan.shared_hosts,
     )
     gone = [
         change.before

@@ -32,9 +32,13 @@ class Seen:
 
 
 class StaleError(ClusterError):
-    """Everything is written, but not every gateway pod has it yet. `pods` maps namespace/name to what it lacks."""
+    """Not every gateway pod has the configuration. `pods` maps namespace/name to what it lacks.
+
+    `written` if this run has changed something, which it leaves as it is.
+    """
 
     def __init__(self, seen: Seen, timeout: float) -> None:
+        self.written = False
         self.pods = {f"{space}/{name}": lacks for (space, name), lacks in sorted(seen.stale.items())}
         lines = [f"{name} lacks {_some(lacks)}" for name, lacks in self.pods.items()]
         super().__init__(

@@ -114,7 +114,9 @@ def test_a_deleted_service_comes_back_as_it_was(server: Server, run: Run) -> Non
     assert server.state() == before
 
 
-def test_what_cannot_be_put_back_is_said(server: Server, run: Run) -> None:
+def test_what_cannot_be_put_back_is_said(server: Server, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Here the process lives on
+    monkeypatch.setattr(_inventory, "SILENCE", 0.3)
     run("exposures", exposures=[HTTP])
     broken = threading.Event()
 
