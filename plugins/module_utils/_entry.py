@@ -95,6 +95,9 @@ _ORIGIN = re.compile(r"\*|https?://(\*|(\*\.)?([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+)(:
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 _KEY = re.compile(r"-----BEGIN ((RSA |EC )?PRIVATE KEY)-----[A-Za-z0-9+/=\s]+-----END \1-----")
 
+# Lookaround, atomic groups, conditions, back references, possessive repetition; searched for outside of classes.
+_NOT_RE2 = re.compile(r"\(\?<?[=!]|\(\?>|\(\?\(|\(\?P=|\\[1-9]|[*+?}]\+")
+
 # Istio takes only statuses that have a name (validateHTTPRetry in pkg/config/validation/validation.go).
 _RETRIABLE = frozenset(int(status) for status in HTTPStatus if 400 <= status <= 599)
 
@@ -685,7 +688,7 @@ class EntryReader:
         """Envoy's regexes are RE2 and match the whole value: refuse what RE2 has not, and what can never match."""
         if len(text) > 1024:
             node.add(key, f"is {len(text)} characters long, 1024 are allowed", "Write a shorter regex")
-        elif re.search(r"\(\?<?[=!]|\(\?>|(?<!\\)\\[1-9]|\(\?P=|[*+?}]\+", text):
+        elif _NOT_RE2.search(re.sub(r"\\[^1-9]|\[\^?\]?(\\.|[^\]\\])*\]", "_", text)):
             cure = "RE2 has no lookaround, backreferences or possessive repetition: say it without"
             node.add(key, f"`{shown(text)}` is no regex that Envoy takes", cure)
         else:
