@@ -211,11 +211,10 @@ def test_flags(written: Any, read: bool) -> None:
 def test_problems_read_well() -> None:
     with pytest.raises(ModelError) as caught:
         parse([{**BASES["http"], "port": 0}, {"name": "Bad"}], set_name="A")
+    rule = "is not a DNS label (a-z, 0-9 and -, at most 63)"
+    cure = "Use lower-case letters, digits and dashes, with a letter or digit at both ends"
     assert str(caught.value).splitlines()[:3] == [
         "set: `A` is not a set's name. Use 1 to 50 of a-z, 0-9 and -, none at an end.",
         "exposures[0].port (web): 0 is outside 1 to 65535. Write a number from 1 to 65535.",
-        (
-            "exposures[1].name: `Bad` is not a DNS label (a-z, 0-9 and -, at most 63). Use lower-case letters, digits and "
-            "dashes, with a letter or digit at both ends."
-        ),
+        f"exposures[1].name: `Bad` {rule}. {cure}.",
     ]
