@@ -9,6 +9,7 @@ and take routes from the exposure's namespace alone. VirtualServices lie in the 
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import groupby
 from operator import itemgetter
@@ -99,8 +100,16 @@ def _http(host: VirtualHost) -> list[Manifest]:
     port: Manifest = {"port": host.port} if host.gateway.existing else {}
     own = host.port if host.number != host.port else None
     steps = [step for rule in host.rules() for step in _steps(rule.match, rule.route, own)]
+    fresh: list[tuple[Manifest, Manifest]] = []
+    seen: set[str] = set()
+    for match, action in steps:
+        # /a by prefix holds /a itself, which an exact match may have taken: Istio warns of what is never reached.
+        key = json.dumps(match, sort_keys=True)
+        if key not in seen:
+            seen.add(key)
+            fresh.append((match, action))
     result = []
-    for action, group in groupby(steps, key=itemgetter(1)):
+    for action, group in groupby(fresh, key=itemgetter(1)):
         matches = [match | port for match, _ in group]
         result.append(action if {} in matches else {"match": matches} | action)
     return result
