@@ -5,9 +5,10 @@ import dataclasses
 import functools
 import json
 import pathlib
+import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import testinfra
@@ -68,6 +69,40 @@ class Lab:
         items: list[dict[str, Any]] = json.loads(self.kubectl("get", *arguments, "--output", "json"))["items"]
         return items
 
+    def ports(self, service: str = "istio-ingressgateway", namespace: str = "istio-system") -> dict[int, int]:
+        """The ports of a gateway's Service, each with its nodePort."""
+        (found,) = self.objects("service", f"--namespace={namespace}", f"--field-selector=metadata.name={service}")
+        return {port["port"]: port.get("nodePort", 0) for port in found["spec"]["ports"]}
+
+    def taken_up(self, ports: Iterable[tuple[int, int]]) -> None:
+        """Wait until the VIP and every edge accept connections at new (port, nodePort) of a gateway's Service.
+
+        kube-proxy takes a Service up at most once a second, and there is nobody to ask whether it has.
+        """
+        for port, node_port in ports:
+            self.opens(self.vip, port)
+            for name in self.edges:
+                self.opens(self.machines[name], node_port)
+
+    def opens(self, address: str, port: int) -> None:
+        """Wait until a connection can be opened."""
+        wait_for(f"{address}:{port} to open", lambda: accepts(address, port), seconds=5, every=0.1)
+
+    def rolled_out(self, namespace: str, *, seconds: float = 120) -> None:
+        """Wait until every Deployment of a namespace runs as it was asked for."""
+
+        def there(one: dict[str, Any]) -> bool:
+            status = one.get("status", {})
+            seen = status.get("observedGeneration") == one["metadata"]["generation"]
+            counts = {status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")}
+            return seen and counts == {one["spec"]["replicas"]}
+
+        wait_for(
+            f"Deployments of {namespace}",
+            lambda: all(there(one) for one in self.objects("deployment", f"--namespace={namespace}")),
+            seconds=seconds,
+        )
+
     def power(self, name: str, *, on: bool) -> None:
         """Pull a machine's plug, or start it again and wait for its SSH."""
         subprocess.run(
@@ -99,6 +134,15 @@ def load() -> Lab:
         edges=edges,
         exposures=tuple(first["edgeway_exposures"]),
     )
+
+
+def accepts(address: str, port: int) -> bool:
+    """Whether a connection can be opened."""
+    try:
+        socket.create_connection((address, port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 def wait_for(what: str, check: Callable[[], bool], *, seconds: float, every: float = 1.0) -> float:
