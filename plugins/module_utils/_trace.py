@@ -544,9 +544,15 @@ class _InPod:
         return chain
 
     def _certificate(self, config: Config, chain: Chain, *, warming: bool) -> None:
+        if self.target.protocol == "TLS":
+            shown = self.probe.certificates if self.probe is not None else ()
+            if shown:
+                self._one_certificate(shown[0], ["the backend's own certificate"])
+            else:
+                self.note("certificate", UNKNOWN, "TLS is ended by the backend, which showed none.")
+            return
         if not chain.tls:
-            said = "TLS is ended by the backend." if self.target.protocol == "TLS" else "Not encrypted."
-            self.note("certificate", OK, said)
+            self.note("certificate", OK, "Not encrypted.")
             return
         for name in chain.secrets:
             objects = [secret_object(name, self.pod)]

@@ -19,7 +19,12 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _envoy, _probe, _trace, _trace_facts, _trace_why
-from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
+from ansible_collections.edgeway.istio.plugins.module_utils._cluster import (
+    CONNECTIONS,
+    Cluster,
+    ClusterError,
+    RefusedError,
+)
 from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import (
     Edge,
     Facts,
@@ -83,7 +88,7 @@ class _Found:
 def look(cluster: Cluster, target: Target, options: Options) -> Facts:
     """Find everything there is to know about one request. Nothing is changed anywhere."""
     found = _Found()
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
         dns = (
             pool.submit(_probe.resolve, target.host, options.nameservers, options.timeout)
             if _asks(target, options)

@@ -1,0 +1,1 @@
+"""Faults put into a running lab, and the hop that a trace must name for each."""
