@@ -56,12 +56,23 @@ class Lab:
         with concurrent.futures.ThreadPoolExecutor(len(self.edges)) as pool:
             return [name for name, holding in zip(self.edges, pool.map(holds, self.edges), strict=True) if holding]
 
-    def kubectl(self, *arguments: str) -> str:
-        """What kubectl prints, with an administrator's rights."""
-        command = [str(ROOT / ".lab/bin/kubectl"), "--kubeconfig", str(KUBECONFIG), *arguments]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    def kubectl(self, *arguments: str, text: str | None = None) -> str:
+        """What kubectl prints, with an administrator's rights; `text` is its standard input."""
+        return self._command("kubectl", *arguments, text=text)
+
+    def istioctl(self, *arguments: str) -> str:
+        """What istioctl prints."""
+        return self._command("istioctl", *arguments)
+
+    def apply(self, manifests: str) -> None:
+        """Apply manifests, as somebody does by hand."""
+        self.kubectl("apply", "--filename=-", text=manifests)
+
+    def _command(self, name: str, *arguments: str, text: str | None = None) -> str:
+        command = [str(ROOT / ".lab/bin" / name), "--kubeconfig", str(KUBECONFIG), *arguments]
+        ended = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
         if ended.returncode:
-            raise RuntimeError(f"kubectl {' '.join(arguments)}: {ended.stderr.strip()}")
+            raise RuntimeError(f"{name} {' '.join(arguments)}: {ended.stderr.strip()}")
         return ended.stdout
 
     def objects(self, *arguments: str) -> list[dict[str, Any]]:
