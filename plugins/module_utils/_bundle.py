@@ -76,6 +76,23 @@ def definitions(cluster: Cluster, given: Sequence[Object]) -> list[Change]:
     ]
 
 
+def removals(cluster: Cluster, given: Sequence[Object]) -> list[Change]:
+    """The given objects that are there because we wrote them; what others wrote stays."""
+    live = [each for each in cluster.every(lambda each: _objects.get(cluster, each), given) if each]
+    return [Change("delete", each, None, MANAGER) for each in live if _written_by_us(each)]
+
+
+def _written_by_us(manifest: Mapping[str, Any]) -> bool:
+    return any(each.get("manager") == MANAGER for each in manifest["metadata"].get("managedFields") or ())
+
+
+def remove(cluster: Cluster, changes: Sequence[Change]) -> None:
+    """Remove them, the bundle's admission policy first: it has a say in changes of definitions."""
+    live = [each.before for each in changes if each.before is not None]
+    for each in sorted(live, key=lambda each: bool(each["kind"] == "CustomResourceDefinition")):
+        _objects.delete(cluster, each)
+
+
 def establish(cluster: Cluster, changes: Sequence[Change], timeout: float = 30, pause: float = 0.2) -> None:
     """Write definitions and return when the server serves them."""
     # Definitions first: a bundle's own admission policy would judge them

@@ -148,8 +148,8 @@ def kept_by_istio(wanted: Object, live: Mapping[str, Any]) -> Object:
 
 
 def _keep_webhook(hook: Object, before: Mapping[str, Any]) -> None:
-    if hook.get("failurePolicy") == "Ignore" and before.get("failurePolicy") == "Fail":
-        hook["failurePolicy"] = "Fail"
+    if "failurePolicy" in before and hook.get("failurePolicy", "Ignore") == "Ignore":
+        hook["failurePolicy"] = before["failurePolicy"]
     if before.get("objectSelector") == _DEACTIVATED and before.get("namespaceSelector") == _DEACTIVATED:
         hook["objectSelector"] = copy.deepcopy(_DEACTIVATED)
         hook["namespaceSelector"] = copy.deepcopy(_DEACTIVATED)
@@ -163,6 +163,17 @@ def as_released(manifest: Mapping[str, Any], live: Mapping[str, Any], release: s
     marks = {RELEASE: release, "meta.helm.sh/release-namespace": namespace}
     metadata["annotations"] = (metadata.get("annotations") or {}) | marks
     return kept_by_istio(wanted, live)
+
+
+def is_released(live: Mapping[str, Any], release: str, namespace: str) -> bool:
+    """Whether an object carries the marks of this release; Helm refuses to touch one that doesn't."""
+    notes = live["metadata"].get("annotations") or {}
+    return (notes.get(RELEASE), notes.get("meta.helm.sh/release-namespace")) == (release, namespace)
+
+
+def is_ours(live: Mapping[str, Any]) -> bool:
+    """Whether an object carries the label that this collection's installations have."""
+    return bool((live["metadata"].get("labels") or {}).get(OWNED) == OWNER)
 
 
 def comparable(manifest: Mapping[str, Any]) -> Object:
@@ -188,6 +199,29 @@ def owner_labels(namespace: str, revision: str, version: str) -> dict[str, str]:
 def prune_selector(labels: Mapping[str, str]) -> str:
     """The label selector of what `istioctl install` may remove: what the same install made before."""
     return ",".join([*(f"{key}={value}" for key, value in labels.items()), _COMPONENT, f"{_KEPT}!=true"])
+
+
+WEBHOOKS = ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration")
+
+
+def default_tag(tags: Sequence[Mapping[str, Any]], revision: str) -> Change | None:
+    """What `istioctl install` does last and doesn't render: it points the tag `default` to the default revision.
+
+    A control plane with another revision gets the tag only where nobody has it. `tags` are the webhooks of that tag.
+    An installation that was cut short lacks it, though all that is rendered is there.
+    """
+    if tags and (revision or _revision(tags[0]) == "default"):
+        return None
+    metadata: Object = {
+        "name": "istio-revision-tag-default",
+        "labels": {"istio.io/tag": "default", REVISION: revision or "default"},
+    }
+    after: Object = {"apiVersion": WEBHOOKS[0], "kind": WEBHOOKS[1], "metadata": metadata}
+    return Change("update" if tags else "create", dict(tags[0]) if tags else None, after, "istio-operator")
+
+
+def _revision(manifest: Mapping[str, Any]) -> str:
+    return str((manifest["metadata"].get("labels") or {}).get(REVISION, ""))
 
 
 def left_over(rendered: Iterable[Mapping[str, Any]], live: Iterable[Mapping[str, Any]]) -> list[Object]:

@@ -20,6 +20,8 @@ from ansible_collections.edgeway.istio.plugins.module_utils import _installation
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, RefusedError
 from ansible_collections.edgeway.istio.plugins.module_utils._installation import Release, Settings
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
 
 Manifest = dict[str, Any]
 
@@ -59,8 +61,10 @@ def called(run: Run, arguments: Sequence[str], text: str, what: str) -> str:
     """Run the program and return what it prints, or raise InstallerError."""
     code, out, err = run(arguments, text)
     if code:
-        said = "\n".join(line for line in (err or out).splitlines() if line.strip())
-        raise InstallerError(f"{what} failed (exit code {code}): {said[-2000:]}")
+        lines = [line.strip() for line in (err or out).splitlines() if line.strip()]
+        # istioctl draws ships and tells of each step; what went wrong it marks
+        marked = [line for line in lines if re.search(r"^✘|error:", line, re.IGNORECASE)]
+        raise InstallerError(f"{what} failed (exit code {code}): {'. '.join(marked or lines)[-2000:]}")
     return out
 
 
@@ -149,8 +153,10 @@ class Istioctl:
             return _objects.find(cluster, *kind, _installed.prune_selector(labels))
 
         live = [each for found in cluster.every(listed, PRUNED) for each in found]
+        tags = _objects.find(cluster, *_installed.WEBHOOKS, "istio.io/tag=default")
+        tag = _installed.default_tag(tags, self._revision())
         gone = [Change("delete", each, None, self.manager) for each in _installed.left_over(self.render(), live)]
-        return [*cluster.every(compare, self.render()), *gone]
+        return [*cluster.every(compare, self.render()), *([tag] if tag else []), *gone]
 
     def _revision(self) -> str:
         spec = _installation.operator(self.settings)["spec"]
@@ -216,10 +222,14 @@ class Helm:
     version: str = ""
     manager = "helm"
     _manifests: dict[tuple[str, str], list[Manifest]] | None = None
+    adopt: bool = False
     _changed: set[tuple[str, str]] = field(default_factory=set)
+    _taking: set[tuple[str, str]] = field(default_factory=set)
 
     @classmethod
-    def find(cls, run: Run, executable: str, settings: Settings, charts: str, chart_version: str) -> Helm:
+    def find(
+        cls, run: Run, executable: str, settings: Settings, charts: str, chart_version: str, *, adopt: bool
+    ) -> Helm:
         """Ask Helm for its version and the chart for Istio's, so that what is missing is found first."""
         code, out, err = run(["version", "--template={{.Version}}"], "")
         if code or not re.match(r"v[34]\.", out):
@@ -228,7 +238,14 @@ class Helm:
             )
         chart, place = chart_location(charts, "istiod", chart_version)
         shown = read_yaml(called(run, ["show", "chart", *chart], "", f"Reading the chart {place}"))
-        return cls(run, settings, charts, chart_version, str(shown[0].get("appVersion") or shown[0].get("version")))
+        return cls(
+            run,
+            settings,
+            charts,
+            chart_version,
+            str(shown[0].get("appVersion") or shown[0].get("version")),
+            adopt=adopt,
+        )
 
     @property
     def releases(self) -> list[Release]:
@@ -292,6 +309,8 @@ class Helm:
             live = _objects.get(cluster, manifest)
             if live is None:
                 return _creation(cluster, manifest, self.manager)
+            if not _installed.is_released(live, release.name, release.namespace):
+                self._take(release, live)
             wanted = _installed.as_released(manifest, live, release.name, release.namespace)
             return _change(live, _objects.apply(cluster, wanted, self.manager, dry_run=True), self.manager)
 
@@ -306,6 +325,14 @@ class Helm:
             gone = [Change("delete", each, None, self.manager) for each in live if each is not None]
         return [*cluster.every(compare, rendered), *gone]
 
+    def _take(self, release: Release, live: Manifest) -> None:
+        """Note that a release has to take over an object; one that isn't ours needs `adopt`."""
+        if not self.adopt and not _installed.is_ours(live):
+            name = f"{live['kind']} {live['metadata']['name']}"
+            cure = f"Set it to true to have Helm's release {release.name} take it over, or remove it"
+            raise ModelError((Problem("adopt", f"{name} is there already and was installed by somebody else", cure),))
+        self._taking.add((release.namespace, release.name))
+
     def install(self, timeout: int) -> None:
         for release in self.releases:
             if (release.namespace, release.name) in self._changed:
@@ -317,13 +344,10 @@ class Helm:
         chart, place = chart_location(self.charts, release.chart, self.chart_version)
         labels = ",".join(f"{key}={value}" for key, value in self._labels().items())
         arguments = ["upgrade", release.name, *chart, "--install", f"--namespace={release.namespace}"]
-        arguments += [
-            "--create-namespace",
-            "--values=-",
-            f"--labels={labels}",
-            "--wait",
-            f"--timeout={max(timeout, 1)}s",
-        ]
+        arguments += ["--create-namespace", "--values=-", f"--labels={labels}"]
+        arguments += ["--wait", f"--timeout={max(timeout, 1)}s"]
+        if (release.namespace, release.name) in self._taking:
+            arguments.append("--take-ownership")
         called(self.run, arguments, yaml.safe_dump(release.values), f"Installing {release.name} from {place}")
 
     def plan_removal(self, *, last: bool) -> list[Manifest]:

@@ -21,6 +21,9 @@ from ansible_collections.edgeway.istio.plugins.module_utils._reader import Probl
 
 Manifest = dict[str, Any]
 
+MANAGER = "edgeway/installation"
+NAMESPACE_LABELS = {"app.kubernetes.io/managed-by": "edgeway", "edgeway.istio/made-for": "installation"}
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -49,13 +52,16 @@ def ensure(installer: Installer, settings: Settings, cluster: Cluster, options: 
     _refuse(there, settings, installer.version, options)
     nodes = _nodes(cluster)
     _refuse_edges(settings, nodes)
-    changes = [each for each in installer.plan(cluster) if each.verb != "unchanged"]
+    homes = _namespaces(cluster, settings)
+    changes = homes + [each for each in installer.plan(cluster) if each.verb != "unchanged"]
     result = Result(installer.version, changes)
     result.warnings += [f"{line}." for line in _installed.untolerated(settings.gateways, nodes)]
     if changes:
         result.warnings += _before(installer, settings, cluster, rendered, changes, nodes)
     if options.check:
         return result
+    for each in homes:
+        _objects.apply(cluster, each.manifest, MANAGER)
     if changes:
         try:
             installer.install(options.wait_timeout)
@@ -113,6 +119,16 @@ def _refuse(there: Sequence[_installed.Installed], settings: Settings, version: 
             if reason:
                 cure = "Take an installer of a version between, or set any_version to true"
                 raise ModelError((Problem("executable", reason, cure),))
+
+
+def _namespaces(cluster: Cluster, settings: Settings) -> list[Change]:
+    """Namespaces that are missing. Those that we make carry a label, so that removing may take them away again."""
+    names = dict.fromkeys([settings.namespace, *(each.namespace for each in settings.gateways)])
+    wanted: list[Manifest] = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": each, "labels": dict(NAMESPACE_LABELS)}}
+        for each in names
+    ]
+    return [Change("create", None, each, MANAGER) for each in wanted if _objects.get(cluster, each) is None]
 
 
 def _nodes(cluster: Cluster) -> list[Manifest]:

@@ -61,8 +61,11 @@ def remove(installer: Installer, settings: Settings, cluster: Cluster, options: 
     found = _ours(cluster, settings, last=last)
     releases = installer.plan_removal(last=last) if isinstance(installer, Helm) else []
     rest = _left_behind(cluster, settings.namespace) if last else []
-    definitions = _definitions(cluster) if last and options.definitions else []
-    doomed = _unique([*found, *rest, *definitions])
+    definitions = _definitions(cluster, releases) if last and options.definitions else []
+    homes = _objects.find(cluster, "v1", "Namespace", _HOMES) if last else []
+    going = {_kinds.key_of(each) for each in [*found, *rest]}
+    homes = [each for each in homes if not _inhabited(cluster, each["metadata"]["name"], going, releases)]
+    doomed = _unique([*found, *rest, *definitions, *homes])
     changes = [Change("delete", each, None, "") for each in [*releases, *doomed]]
     result = _installing.Result(installer.version, changes)
     if options.check or not changes:
@@ -76,10 +79,47 @@ def remove(installer: Installer, settings: Settings, cluster: Cluster, options: 
     _gone(cluster, found, options.wait_timeout)
     # Only now: a dying istiod would write them again
     rest = _left_behind(cluster, settings.namespace) if last else []
-    for each in _unique([*rest, *definitions]):
+    homes = [each for each in homes if not _inhabited(cluster, each["metadata"]["name"], going, [])]
+    for each in _unique([*rest, *definitions, *homes]):
         _objects.delete(cluster, each)
-    _gone(cluster, definitions, options.wait_timeout)
+    _gone(cluster, [*definitions, *homes], options.wait_timeout)
     return result
+
+
+#: Kinds of which nothing that isn't ours may be in a namespace that we made and would remove.
+_INHABITANTS = (
+    ("v1", "Pod"),
+    ("v1", "Service"),
+    ("v1", "ConfigMap"),
+    ("v1", "Secret"),
+    ("v1", "PersistentVolumeClaim"),
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("batch/v1", "CronJob"),
+    ("networking.istio.io/v1", "Gateway"),
+    ("networking.istio.io/v1", "VirtualService"),
+    ("gateway.networking.k8s.io/v1", "Gateway"),
+)
+_HOMES = ",".join(f"{key}={value}" for key, value in _installing.NAMESPACE_LABELS.items())
+
+
+def _inhabited(cluster: Cluster, namespace: str, going: set[_kinds.Key], releases: Sequence[Manifest]) -> bool:
+    """Whether something stays in a namespace: anything but what goes, what that owns, and what every namespace has."""
+    released = {each["metadata"]["name"] for each in releases}
+
+    def stays(each: Manifest) -> bool:
+        metadata = each["metadata"]
+        if _kinds.key_of(each) in going or metadata.get("ownerReferences") or metadata.get("deletionTimestamp"):
+            return False
+        if metadata["name"] in ("kube-root-ca.crt", "istio-ca-root-cert"):
+            return False
+        if (metadata.get("labels") or {}).get("owner") == "helm":
+            return (metadata["labels"].get("name")) not in released
+        return (metadata.get("annotations") or {}).get(_installed.RELEASE) not in released
+
+    found = cluster.every(lambda kind: _objects.find(cluster, *kind, namespace=namespace), _INHABITANTS)
+    return any(stays(each) for objects in found for each in objects)
 
 
 def _rank(manifest: Manifest) -> int:
@@ -106,12 +146,14 @@ def _ours(cluster: Cluster, settings: Settings, *, last: bool) -> list[Manifest]
     ]
 
 
-def _definitions(cluster: Cluster) -> list[Manifest]:
-    """Istio's own definitions: those of its API groups that carry its charts' label."""
+def _definitions(cluster: Cluster, releases: Sequence[Manifest]) -> list[Manifest]:
+    """Istio's definitions that we installed; Helm leaves them, marked as of a release that is there no more."""
+    names = {"istio-base", *(each["metadata"]["name"] for each in releases)}
     return [
         each
-        for each in _objects.find(cluster, *_DEFINITION, "app=istio-pilot,chart=istio")
+        for each in _objects.find(cluster, *_DEFINITION)
         if each["spec"]["group"].endswith(".istio.io")
+        and (_installed.is_ours(each) or (each["metadata"].get("annotations") or {}).get(_installed.RELEASE) in names)
     ]
 
 

@@ -11,7 +11,7 @@ short_description: Install the Gateway API's definitions where they are missing 
 version_added: 0.1.0
 description:
   - Writes those objects of a Gateway API bundle that the cluster lacks or has from an older bundle.
-  - Never replaces a newer one, and removes nothing.
+  - Never replaces a newer one.
 options:
   path:
     description:
@@ -19,6 +19,13 @@ options:
       - A folder holds one channel. One with both is refused, since the same definitions are in either.
     type: path
     required: true
+  state:
+    description:
+      - With V(absent), those objects of the bundle that this module wrote are removed, and everything of their kinds
+        with them, whoever wrote it.
+    type: str
+    choices: [present, absent]
+    default: present
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
 attributes:
@@ -69,7 +76,8 @@ from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelE
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=_arguments.GATEWAY_API_CRDS, supports_check_mode=True)
+    state = {"choices": ["present", "absent"], "default": "present"}
+    module = AnsibleModule(argument_spec={**_arguments.GATEWAY_API_CRDS, "state": state}, supports_check_mode=True)
     module.no_log_values -= _arguments.plain_values(module.params["kubeconfig"])
     try:
         module.exit_json(**run(module))
@@ -80,14 +88,17 @@ def main() -> None:
 def run(module: AnsibleModule) -> dict:
     given = read(module, Path(module.params["path"]))
     cluster = _cluster.connect(module.params)
-    changes = _bundle.definitions(cluster, given)
+    if module.params["state"] == "absent":
+        changes = _bundle.removals(cluster, given)
+    else:
+        changes = _bundle.definitions(cluster, given)
     if changes and not module.check_mode:
-        _bundle.establish(cluster, changes)
+        (_bundle.remove if module.params["state"] == "absent" else _bundle.establish)(cluster, changes)
     result = {"changed": bool(changes), "changes": [each.summary() for each in changes]}
     if module._diff:
         result["diff"] = {
             "before": "".join(_bundle.bundle_line(each.before) for each in changes if each.before),
-            "after": "".join(_bundle.bundle_line(each.manifest) for each in changes),
+            "after": "".join(_bundle.bundle_line(each.after) for each in changes if each.after),
         }
     return result
 

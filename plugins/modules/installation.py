@@ -343,7 +343,9 @@ def find(module: AnsibleModule, settings: _installation.Settings) -> _installers
         )
     run = runner(module, program)
     if params["method"] == "helm":
-        return _installers.Helm.find(run, name, settings, params["charts"], params["chart_version"])
+        return _installers.Helm.find(
+            run, name, settings, params["charts"], params["chart_version"], adopt=params["adopt"]
+        )
     return _installers.Istioctl.find(run, name, settings)
 
 

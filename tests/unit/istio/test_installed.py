@@ -40,6 +40,38 @@ def test_the_failure_policy_that_istiod_raised_is_no_difference(live: str, expec
     assert wanted["webhooks"][0]["failurePolicy"] == expected
 
 
+def test_a_failure_policy_that_the_chart_leaves_to_istiod_is_no_difference() -> None:
+    kind = "ValidatingWebhookConfiguration"
+    wanted = _installed.as_released(webhook(kind), webhook(kind, failurePolicy="Ignore"), "istio-base", "istio-system")
+    assert wanted["webhooks"][0]["failurePolicy"] == "Ignore"
+
+
+def test_a_release_is_known_by_helms_marks() -> None:
+    rendered = webhook("ValidatingWebhookConfiguration")
+    wanted = _installed.as_released(rendered, rendered, "istiod", "istio-system")
+    assert _installed.is_released(wanted, "istiod", "istio-system")
+    assert not _installed.is_released(wanted, "istiod", "mesh")
+    assert not _installed.is_released(rendered, "istiod", "istio-system")
+    assert wanted["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "Helm"}
+
+
+@pytest.mark.parametrize(
+    ("tags", "revision", "verb"),
+    [
+        ([], "", "create"),
+        ([], "next", "create"),
+        (["default"], "", None),
+        (["next"], "", "update"),
+        (["default"], "next", None),
+        (["next"], "next", None),
+    ],
+)
+def test_the_default_tag_is_pointed_as_istioctl_would(tags: list[str], revision: str, verb: str | None) -> None:
+    live = [{"metadata": {"name": "t", "labels": {"istio.io/tag": "default", "istio.io/rev": tag}}} for tag in tags]
+    change = _installed.default_tag(live, revision)
+    assert (change.verb if change else None) == verb
+
+
 def test_an_injector_that_a_tag_replaced_stays_replaced() -> None:
     never = {"matchLabels": {"istio.io/deactivated": "never-match"}}
     kind = "MutatingWebhookConfiguration"
