@@ -29,6 +29,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._shapes import (
     HeaderChange,
     Match,
     Model,
+    Redirect,
     Retries,
     Route,
     ValueMatch,
@@ -253,12 +254,12 @@ def _http_rules(host: VirtualHost) -> list[Manifest]:
     """Write the routes as they stand: Istio sorts the matches of all rules of a hostname itself."""
     result = []
     for route in host.routes:
-        action = _action(route, host.namespace)
         changed = route.rewrite or route.redirect
         # The Gateway API wants a single match where a prefix is replaced.
         size = 1 if changed is not None and changed.prefix else _MATCHES
         result += [
-            {"matches": [_match(match) for match in matches], **action} for matches in _batched(route.matches, size)
+            {"matches": [_match(match) for match in matches], **_action(route, host.namespace, matches[0])}
+            for matches in _batched(route.matches, size)
         ]
     return result
 
@@ -303,8 +304,8 @@ def _speaks_grpc(host: VirtualHost) -> bool:
 def _grpc_rules(host: VirtualHost) -> list[Manifest]:
     result = []
     for route in host.routes:
-        action = _action(route, host.namespace)
         for matches in _batched(route.matches, _MATCHES):
+            action = _action(route, host.namespace, matches[0])
             written = [_grpc_match(match) for match in matches]
             result.append(({} if {} in written else {"matches": written}) | action)
     return result
@@ -320,7 +321,8 @@ def _grpc_match(match: Match) -> Manifest:
     return result
 
 
-def _action(route: Route, namespace: str) -> Manifest:
+def _action(route: Route, namespace: str, match: Match) -> Manifest:
+    """Write what is done with a request; `match` is the one that counts where a prefix is replaced."""
     filters: list[Manifest] = []
     for kind, key, change in (
         ("RequestHeaderModifier", "requestHeaderModifier", route.request_headers),
@@ -334,7 +336,7 @@ def _action(route: Route, namespace: str) -> Manifest:
             {"type": "RequestMirror", "requestMirror": {"backendRef": backend, "percent": route.mirror.percent}}
         )
     if route.redirect is not None:
-        filters.append({"type": "RequestRedirect", "requestRedirect": _redirect(route)})
+        filters.append({"type": "RequestRedirect", "requestRedirect": _redirect(route.redirect, match)})
     if route.rewrite is not None:
         new: Manifest = {"hostname": route.rewrite.hostname} if route.rewrite.hostname else {}
         filters.append({"type": "URLRewrite", "urlRewrite": new | _path(route.rewrite.full, route.rewrite.prefix)})
@@ -361,15 +363,13 @@ def duration(milliseconds: int) -> str:
     return "".join(f"{count}{unit}" for count, unit in parts if count)
 
 
-def _redirect(route: Route) -> Manifest:
-    redirect = route.redirect
-    assert redirect is not None  # noqa: S101  the caller has looked
+def _redirect(redirect: Redirect, match: Match) -> Manifest:
     result: Manifest = {"statusCode": redirect.status}
     for key, value in (("scheme", redirect.scheme), ("hostname", redirect.hostname), ("port", redirect.port)):
         if value is not None:
             result[key] = value
     prefix = redirect.prefix
-    if prefix is not None and prefix != "/" and route.matches[0].path == "/":
+    if prefix is not None and prefix != "/" and match.path == "/":
         # Istio hands it to Envoy as it is (createRedirectFilter), and /foo for / makes /foox of /x.
         prefix = f"{prefix}/"
     return result | _path(redirect.full, prefix)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api
 from ansible_collections.edgeway.istio.plugins.module_utils._model import Model, ModelError, parse
+from ansible_collections.edgeway.istio.plugins.module_utils._shapes import target_port
 from unit.model.lists import BASES, CERTIFICATE, KEY, spelt_out
 
 
@@ -193,6 +194,28 @@ def test_keys_of_other_kinds() -> None:
     assert errors_of({"https": {"tls": {"certificate": CERTIFICATE, "private_key": mixed}}}) == [
         "exposures[0].tls.private_key: is not a private key in PEM, without a passphrase"
     ]
+
+
+@pytest.mark.parametrize("paths", [["/", "/a"], ["/a", "/"]])
+def test_a_redirected_prefix_is_written_for_each_match(paths: list[str]) -> None:
+    """Istio needs /n/ in place of / and /n in place of /a, whichever is written first."""
+    case = {
+        "routes": [{"matches": [{"path": {"prefix": path}} for path in paths], "redirect": {"path": {"prefix": "/n"}}}]
+    }
+    rules = _gateway_api.generate(parse(spelt_out(case), api="gateway_api"))[-1]["spec"]["rules"]
+    assert {
+        rule["matches"][0]["path"]["value"]: rule["filters"][0]["requestRedirect"]["path"]["replacePrefixMatch"]
+        for rule in rules
+    } == {"/": "/n/", "/a": "/n"}
+
+
+def test_a_try_may_last_as_long_as_the_whole() -> None:
+    assert errors_of({"route": {"timeout": "2s", "retries": {"attempts": 1, "per_try_timeout": "2s"}}}) == []
+
+
+@pytest.mark.parametrize(("port", "target"), [(1, 8001), (1023, 9023), (1024, 1024), (65535, 65535)])
+def test_where_the_pods_listen(port: int, target: int) -> None:
+    assert target_port(port, ()) == target
 
 
 def test_what_counts_as_not_written() -> None:
