@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _certificates
+from ansible_collections.edgeway.istio.plugins.module_utils import _certificates, _yaml
 from ansible_collections.edgeway.istio.plugins.module_utils._certificates import Certificate
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, RefusedError
 from ansible_collections.edgeway.istio.plugins.module_utils._findings_reading import (
@@ -366,9 +366,9 @@ class _Reader:
         for namespace, name, revision in sorted(places):
             data = self._config_map(namespace, name)
             if data is not None:
-                self.meshes[namespace, revision] = _yaml(data.get("mesh"))
+                self.meshes[namespace, revision] = _mapping(data.get("mesh"))
         data = self._config_map("kube-system", "kube-proxy")
-        self.kube_proxy = _yaml((data or {}).get("config.conf"))
+        self.kube_proxy = _mapping((data or {}).get("config.conf"))
 
     def _config_map(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         try:
@@ -463,14 +463,12 @@ def _speaks_tls(policy: Manifest) -> bool:
     return bool(policy.get("tls")) or any(level.get("tls") for level in policy.get("portLevelSettings") or ())
 
 
-def _yaml(text: Any) -> Manifest:
-    import yaml  # noqa: PLC0415 - comes with Ansible
-
+def _mapping(text: Any) -> Manifest:
     try:
-        found = yaml.safe_load(str(text or ""))
-    except yaml.YAMLError:
+        found = _yaml.documents(str(text or ""))
+    except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return found[0] if found and isinstance(found[0], dict) else {}
 
 
 def of_objects(manifests: Iterable[Manifest], **more: Any) -> Snapshot:
@@ -487,9 +485,9 @@ def of_objects(manifests: Iterable[Manifest], **more: Any) -> Snapshot:
             secrets[facts.namespace, facts.name] = facts
         elif manifest["kind"] == "ConfigMap" and "mesh" in (manifest.get("data") or {}):
             revision = str((metadata.get("labels") or {}).get("istio.io/rev") or "default")
-            meshes[metadata["namespace"], revision] = _yaml(manifest["data"]["mesh"])
+            meshes[metadata["namespace"], revision] = _mapping(manifest["data"]["mesh"])
         elif manifest["kind"] == "ConfigMap" and metadata["name"] == "kube-proxy":
-            kube_proxy = _yaml((manifest.get("data") or {}).get("config.conf"))
+            kube_proxy = _mapping((manifest.get("data") or {}).get("config.conf"))
         else:
             objects.setdefault((group, manifest["kind"]), []).append(manifest)
     return Snapshot(objects, secrets=secrets, meshes=meshes, kube_proxy=kube_proxy, **more)

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-from ansible_collections.edgeway.istio.plugins.module_utils import _installation, _installed, _objects
+from ansible_collections.edgeway.istio.plugins.module_utils import _installation, _installed, _objects, _yaml
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, RefusedError
 from ansible_collections.edgeway.istio.plugins.module_utils._installation import Release, Settings
@@ -28,16 +27,9 @@ Manifest = dict[str, Any]
 Run = Callable[[Sequence[str], str], tuple[int, str, str]]
 """Runs the program with arguments and a text for its standard input; returns its exit code, output and errors."""
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 
 class InstallerError(Exception):
     """The program is missing, or it failed. The message says what it was to do and quotes its own words."""
-
-
-def read_yaml(text: str) -> list[Manifest]:
-    """The documents of a YAML text, empty ones left out."""
-    return [each for each in yaml.load_all(text, Loader=_LOADER) if each]
 
 
 class Installer(Protocol):
@@ -129,14 +121,14 @@ class Istioctl:
     @property
     def operator(self) -> str:
         """The IstioOperator as YAML."""
-        return yaml.safe_dump(_installation.operator(self.settings))
+        return _yaml.dump(_installation.operator(self.settings))
 
     def render(self) -> list[Manifest]:
         if self._rendered is None:
             out = called(
                 self.run, ["manifest", "generate", "--filename=-"], self.operator, "istioctl manifest generate"
             )
-            self._rendered = read_yaml(out)
+            self._rendered = _yaml.documents(out)
         return self._rendered
 
     def plan(self, cluster: Cluster) -> list[Change]:
@@ -237,7 +229,7 @@ class Helm:
                 f"executable: {executable} isn't Helm 3 or 4, or doesn't run: {(err or out).strip()[:500]}"
             )
         chart, place = chart_location(charts, "istiod", chart_version)
-        shown = read_yaml(called(run, ["show", "chart", *chart], "", f"Reading the chart {place}"))
+        shown = _yaml.documents(called(run, ["show", "chart", *chart], "", f"Reading the chart {place}"))
         return cls(
             run,
             settings,
@@ -256,8 +248,8 @@ class Helm:
         chart, place = chart_location(self.charts, release.chart, self.chart_version)
         # As for an upgrade: istiod has taken over what the charts set for the first moments only
         arguments = ["template", release.name, *chart, f"--namespace={release.namespace}", "--is-upgrade", "--values=-"]
-        out = called(self.run, arguments, yaml.safe_dump(release.values), f"Rendering the chart {place}")
-        rendered = read_yaml(out)
+        out = called(self.run, arguments, _yaml.dump(release.values), f"Rendering the chart {place}")
+        rendered = _yaml.documents(out)
         for each in rendered:
             if not _cluster_wide(each):
                 each["metadata"].setdefault("namespace", release.namespace)
@@ -317,7 +309,7 @@ class Helm:
         gone: list[Change] = []
         if exists:
             arguments = ["get", "manifest", release.name, f"--namespace={release.namespace}"]
-            before = read_yaml(called(self.run, arguments, "", f"helm get manifest {release.name}"))
+            before = _yaml.documents(called(self.run, arguments, "", f"helm get manifest {release.name}"))
             for each in before:
                 if not _cluster_wide(each):
                     each["metadata"].setdefault("namespace", release.namespace)
@@ -348,7 +340,7 @@ class Helm:
         arguments += ["--wait", f"--timeout={max(timeout, 1)}s"]
         if (release.namespace, release.name) in self._taking:
             arguments.append("--take-ownership")
-        called(self.run, arguments, yaml.safe_dump(release.values), f"Installing {release.name} from {place}")
+        called(self.run, arguments, _yaml.dump(release.values), f"Installing {release.name} from {place}")
 
     def plan_removal(self, *, last: bool) -> list[Manifest]:
         """Our releases to uninstall, in this order. What revisions share goes with the `last` one."""

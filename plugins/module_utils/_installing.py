@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-from ansible_collections.edgeway.istio.plugins.module_utils import _installed, _objects
+from ansible_collections.edgeway.istio.plugins.module_utils import _installed, _objects, _yaml
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
 from ansible_collections.edgeway.istio.plugins.module_utils._installation import Settings
@@ -201,7 +200,7 @@ def difference(change: Change) -> dict[str, str]:
     name = f"{change.kind} {change.namespace}/{change.name}"
 
     def text(manifest: Manifest | None) -> str:
-        return yaml.safe_dump(_installed.comparable(manifest), sort_keys=True) if manifest else ""
+        return _yaml.dump(_installed.comparable(manifest), sort_keys=True) if manifest else ""
 
     return {
         "before_header": name,

@@ -69,9 +69,8 @@ changes:
 
 from pathlib import Path
 
-import yaml
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _bundle, _cluster, _installers
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _bundle, _cluster, _yaml
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 
 
@@ -106,8 +105,8 @@ def run(module: AnsibleModule) -> dict:
 def read(module: AnsibleModule, path: Path) -> list:
     files = sorted(each for each in path.iterdir() if each.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
     try:
-        found = [each for file in files for each in _installers.read_yaml(file.read_text())]
-    except (OSError, yaml.YAMLError) as error:
+        found = [each for file in files for each in _yaml.documents(file.read_text())]
+    except (OSError, ValueError) as error:
         module.fail_json(msg=f"path: {error}. Give a file or folder of the Gateway API's definitions.")
     bundle = [each for each in found if _bundle.bundle_version(each)]
     if not bundle:
