@@ -129,8 +129,11 @@ def _ago(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def _addresses(facts: Mapping[str, Any]) -> set[str]:
-    return {entry.get("local", "") for link in facts["links"] for entry in link.get("addr_info", ())}
+def addresses(links: Iterable[Mapping[str, Any]]) -> set[str]:
+    """List the addresses of which the network is told: those of the loopback interface are nobody else's concern."""
+    return {
+        entry.get("local", "") for link in links if link.get("ifname") != "lo" for entry in link.get("addr_info", ())
+    }
 
 
 def overview(edges: Mapping[str, Mapping[str, Any] | None]) -> Overview:
@@ -139,9 +142,9 @@ def overview(edges: Mapping[str, Mapping[str, Any] | None]) -> Overview:
     problems: list[str] = []
     answered = {name: facts for name, facts in edges.items() if facts is not None}
     vips = list(dict.fromkeys(vip["address"] for facts in answered.values() for vip in facts["vips"]))
-    held = {name: [vip for vip in vips if vip in _addresses(facts)] for name, facts in answered.items()}
+    held = {name: [vip for vip in vips if vip in addresses(facts["links"])] for name, facts in answered.items()}
     for address in vips:
-        holders = [name for name, addresses in held.items() if address in addresses]
+        holders = [name for name, have in held.items() if address in have]
         lines.append(f"{address}: {' and '.join(holders) or 'no holder'}")
         if len(holders) != 1:
             what = f"is held by {' and '.join(holders)}" if holders else "is held by no edge that answers"

@@ -39,21 +39,30 @@ _CHECK_KEYS = ("name", "command", "interval", "timeout", "rise", "fall", "tries"
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Points of one edge for one VIP. `held` is added, the others are taken off."""
+    """Points of one edge for one VIP. `held` is added, the others are taken off.
+
+    A holder that advertises less than `healthy` is about to lose the VIP and still there.
+    """
 
     priority: int
+    healthy: int
     held: int
     drained: int
     settling: int
     check: int
 
 
-def weights(position: int, *, preempt: bool) -> Weights:
-    """Give the points of the edge at `position` (0 is the preferred holder) among at most MOST_EDGES edges."""
+def weights(position: int, edges: int, *, preempt: bool) -> Weights:
+    """Give the points of the edge at `position` (0 is the preferred holder) of `edges`, at most MOST_EDGES.
+
+    Few edges stand further apart, so that the next one is heard in time by those after it.
+    """
     if preempt:
+        below = position * (56 // max(edges - 1, 1))
         # A failing edge loses its place in the order as well, so that the bonus decides among failing ones
-        return Weights(priority=244 - 8 * position, held=7, drained=64, settling=64, check=128 - 8 * position)
-    return Weights(priority=222 - 4 * position, held=32, drained=64, settling=64, check=128)
+        return Weights(priority=244 - below, healthy=188, held=7, drained=64, settling=64, check=128 - below)
+    below = position * (28 // max(edges - 1, 1))
+    return Weights(priority=222 - below, healthy=194, held=32, drained=64, settling=64, check=128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +380,7 @@ def _instance(
         virtual_router_id=vip.router_id,
         source=str(source),
         peers=tuple(str(addresses[name]) for name in vip.edges if name != edge),
-        weights=weights(vip.edges.index(edge), preempt=preempt),
+        weights=weights(vip.edges.index(edge), len(vip.edges), preempt=preempt),
     )
 
 

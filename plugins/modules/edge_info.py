@@ -149,7 +149,7 @@ def _dump(pid: int) -> str:
 
 
 def _vips(state: _keepalived.State, links: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    held = {entry.get("local") for link in links for entry in link.get("addr_info", ())}
+    held = _keepalived.addresses(links)
     return [
         {
             "name": router.name,

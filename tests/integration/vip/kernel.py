@@ -1,4 +1,4 @@
-"""Which network namespaces hold an address, asked of the kernel by netlink: no process is started, so often is cheap."""
+"""Which network namespaces hold an address, asked of the kernel by netlink: no process is started, so it is cheap."""
 
 import ctypes
 import ipaddress
@@ -14,6 +14,7 @@ NLMSG_DONE = 3
 NLM_F_REQUEST_DUMP = 0x301
 IFA_ADDRESS = 1
 IFA_LOCAL = 2
+LOOPBACK = 1
 CLONE_NEWNET = 0x40000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -62,7 +63,7 @@ class Namespace:
         self._socket.close()
 
     def has(self, address: str) -> bool:
-        """Whether any interface has this address."""
+        """Whether an interface has this address of which the network is told: not the loopback one."""
         wanted = ipaddress.ip_address(address)
         family = socket.AF_INET if wanted.version == 4 else socket.AF_INET6
         body = struct.pack("BBBBI", family, 0, 0, 0, 0)
@@ -77,6 +78,6 @@ class Namespace:
                     return found
                 if kind == NLMSG_ERROR:
                     raise OSError("netlink refused to list addresses")
-                if kind == RTM_NEWADDR:
+                if kind == RTM_NEWADDR and struct.unpack_from("I", answer, offset + 20)[0] != LOOPBACK:
                     found = found or wanted.packed in _addresses(answer[offset + 16 : offset + length])
                 offset += _padded(length)

@@ -74,7 +74,7 @@ class Machine:
         """Start it again, and wait for its systemd."""
         run(PODMAN, "start", self.name, LAB_MACHINE=self.name)
         self.forget()
-        for _ in range(120):
+        for _number in range(120):
             state = self.run("systemctl", "is-system-running", check=False).strip()
             if state in ("running", "degraded"):
                 return

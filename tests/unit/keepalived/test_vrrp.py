@@ -9,6 +9,9 @@ import pytest
 from ansible_collections.edgeway.istio.plugins.module_utils import _vrrp
 from ansible_collections.edgeway.istio.plugins.module_utils._vrrp import Edge, weights
 
+# An edge's position in the order, and the number of edges
+Place = tuple[int, int]
+
 EDGES = [
     Edge("node2", "192.0.2.12", "2001:db8::12"),
     Edge("node3", "192.0.2.13", "2001:db8::13"),
@@ -46,7 +49,7 @@ def test_one_vip_needs_its_address_alone() -> None:
         virtual_router_id=100,
         source="192.0.2.12",
         peers=("192.0.2.13", "192.0.2.11"),
-        weights=weights(0, preempt=False),
+        weights=weights(0, 3, preempt=False),
     )
     assert result.units == {"192.0.2.100": ("192.0.2.100",)}
 
@@ -67,7 +70,7 @@ def test_options_of_a_vip() -> None:
     assert result.problems == ()
     four, six = result.instances
     assert (four.address, four.virtual_router_id, four.peers) == ("192.0.2.100/24", 7, ("192.0.2.13",))
-    assert four.weights == weights(1, preempt=False)
+    assert four.weights == weights(1, 2, preempt=False)
     assert (six.address, six.source, six.peers, six.family) == (
         "2001:db8::64/128",
         "2001:db8::12",
@@ -221,8 +224,8 @@ def test_the_file_does_not_depend_on_other_edges() -> None:
 # Every state that two edges can be in, and who must hold the VIP
 
 
-def points(position: int, preempt: bool, state: str, held: bool, settling: bool = False) -> int:
-    w = weights(position, preempt=preempt)
+def points(place: Place, preempt: bool, state: str, held: bool, settling: bool = False) -> int:
+    w = weights(*place, preempt=preempt)
     total = w.priority + (w.held if held else 0)
     total -= w.check if "failing" in state else 0
     total -= w.drained if "drained" in state else 0
@@ -230,7 +233,12 @@ def points(position: int, preempt: bool, state: str, held: bool, settling: bool 
     return min(max(total, 1), 254)
 
 
-PAIRS = list(itertools.permutations(range(_vrrp.MOST_EDGES), 2))
+COUNTS = range(1, _vrrp.MOST_EDGES + 1)
+# (position, number of edges), and two of them
+PLACES: list[Place] = [(position, count) for count in COUNTS for position in range(count)]
+PAIRS = [
+    ((first, count), (second, count)) for count in COUNTS for first, second in itertools.permutations(range(count), 2)
+]
 
 
 @pytest.mark.parametrize(
@@ -267,6 +275,16 @@ def test_among_equals_the_vip_stays(preempt: bool, state: str) -> None:
         assert points(first, preempt, state, held=True) > points(second, preempt, state, held=False)
 
 
+@pytest.mark.parametrize("preempt", [False, True])
+def test_adverts_tell_a_holder_that_is_leaving(preempt: bool) -> None:
+    for place in PLACES:
+        healthy = weights(*place, preempt=preempt).healthy
+        assert points(place, preempt, "healthy", held=True) >= healthy
+        assert points(place, preempt, "healthy", held=False) >= healthy
+        assert points(place, preempt, "drained", held=True) < healthy
+        assert points(place, preempt, "failing", held=True) < healthy
+
+
 def test_with_preempt_the_preferred_edge_takes_the_vip_back() -> None:
     for first, second in PAIRS:
         if first > second:
@@ -281,12 +299,21 @@ def test_an_edge_that_settles_takes_over_from_a_failing_one_only() -> None:
 
 
 @pytest.mark.parametrize("preempt", [False, True])
-def test_backups_wait_for_each_other(preempt: bool) -> None:
-    priorities = [points(position, preempt, "healthy", held=False) for position in range(_vrrp.MOST_EDGES)]
+@pytest.mark.parametrize(("count", "apart"), [(2, 0.010), (3, 0.005), (5, 0.0025), (8, 0.0015)])
+def test_backups_wait_for_each_other(preempt: bool, count: int, apart: float) -> None:
+    priorities = [points((position, count), preempt, "healthy", held=False) for position in range(count)]
     limits = [_vrrp.failover_limit(0.1, priority) for priority in priorities]
-    assert limits == sorted(set(limits))
-    assert limits[0] >= 0.3
-    assert limits[2] <= 0.3 + (0.02 if not preempt else 0.015)
+    assert all(after - before >= apart for before, after in itertools.pairwise(limits))
+    assert 0.3 <= limits[0] <= limits[-1] <= 0.3 + 0.028
+
+
+def test_an_edge_that_joins_does_not_move_the_vip() -> None:
+    """Edges are reconfigured one after the other: some know of three, some still of two."""
+    for count in range(1, _vrrp.MOST_EDGES):
+        for first, second in itertools.product(range(count), range(count + 1)):
+            for here, there in ((count, count + 1), (count + 1, count)):
+                held = points((first, here), False, "healthy", held=True)
+                assert held > points((min(second, there - 1), there), False, "healthy", held=False)
 
 
 def test_failover_limit() -> None:
