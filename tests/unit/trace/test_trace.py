@@ -1,0 +1,254 @@
+"""Sound facts broken in one place: the hop that is named, and what is only unknown."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.edgeway.istio.plugins.module_utils import _trace, _trace_shown
+from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import (
+    Dns,
+    Facts,
+    Istiod,
+    ProxyHealth,
+    Snapshot,
+    Sync,
+    Way,
+)
+from unit.trace import sound
+
+Json = dict[str, Any]
+
+
+def named(facts: Facts) -> str | None:
+    broken = _trace.first_broken(_trace.trace(facts))
+    return broken.name if broken else None
+
+
+def state(facts: Facts, name: str) -> str:
+    return next(hop.state for hop in _trace.trace(facts) if hop.name == name)
+
+
+def changed(change: Callable[[Json], None]) -> Facts:
+    """Facts of a cluster in which one object differs: `change` gets kind and name as `Service/shop`."""
+    kinds = sound.objects()
+    change({f"{kind}/{one['metadata']['name']}": one for kind, found in kinds.items() for one in found})
+    return sound.facts(objects=kinds)
+
+
+def without(kind: str) -> dict[str, tuple[Json, ...]]:
+    return {**sound.objects(), kind: ()}
+
+
+def dumped(change: Callable[[list[Json]], None]) -> Facts:
+    """Facts of an Envoy in which one part differs: listeners, routes, clusters, endpoints, secrets."""
+    said = sound.dump()
+    change(said["configs"])
+    return sound.facts(dump=said)
+
+
+def listener(parts: list[Json]) -> Json:
+    found: Json = parts[0]["dynamic_listeners"][0]["active_state"]["listener"]
+    return found
+
+
+def route(parts: list[Json]) -> Json:
+    found: Json = parts[1]["dynamic_route_configs"][0]["route_config"]["virtual_hosts"][0]["routes"][0]
+    return found
+
+
+def edges(*held: str, running: bool | None = True) -> dict[str, Any]:
+    found = sound.facts().edges or ()
+    return {
+        "edges": tuple(
+            replace(one, held=frozenset({sound.VIP} if one.name in held else ()), running=running) for one in found
+        )
+    }
+
+
+def test_sound_facts_have_no_broken_and_no_unknown_hop() -> None:
+    facts = sound.facts()
+    hops = _trace.trace(facts)
+    assert [(hop.name, hop.state, hop.evidence) for hop in hops if hop.state != "ok"] == []
+    assert {hop.name for hop in hops} == set(_trace.HOPS)
+    assert _trace.answers(facts) is True
+
+
+GONE = {"connected": False, "failure": "timeout", "status": 0, "certificates": ()}
+REFUSED = {"status": 503, "headers": {}}
+
+BROKEN: list[tuple[str, str, Callable[[], Facts]]] = [
+    ("no name", "dns", lambda: sound.facts(dns=Dns(error="nxdomain", chosen=True))),
+    ("another address", "dns", lambda: sound.facts(dns=Dns(("192.0.2.5",)))),
+    ("one of two", "dns", lambda: sound.facts(dns=Dns((sound.VIP, "2001:db8::1")))),
+    ("no holder", "vip", lambda: sound.facts(**edges(), probes=sound.probes(**GONE))),
+    ("no holder that we know", "vip", lambda: sound.facts(**edges())),
+    ("two holders", "vip", lambda: sound.facts(**edges("node2", "node3"))),
+    ("keepalived gone", "vip", lambda: sound.facts(**edges("node2", running=False))),
+    ("no way", "route", lambda: sound.facts(way=Way(error="Network is unreachable"))),
+    ("dropped on the way", "route",
+     lambda: sound.facts(probes=(*sound.probes()[:3], sound.probe("vip", sound.VIP, **GONE)))),
+    ("no Service", "service", lambda: sound.facts(objects=without("Service"))),
+    ("no port", "service", lambda: changed(lambda at: at["Service/istio-ingressgateway"]["spec"].update(ports=[]))),
+    ("no address", "service", lambda: changed(lambda at: at["Service/istio-ingressgateway"].update(status={}))),
+    ("ClusterIP", "service",
+     lambda: changed(lambda at: at["Service/istio-ingressgateway"]["spec"].update(type="ClusterIP"))),
+    ("source ranges", "service",
+     lambda: changed(lambda at: at["Service/istio-ingressgateway"]["spec"].update(
+         loadBalancerSourceRanges=["198.51.100.0/24"]))),
+    ("wrong port name", "service",
+     lambda: changed(lambda at: at["Service/istio-ingressgateway"]["spec"]["ports"][0].update(targetPort="x"))),
+    ("another nodePort", "service",
+     lambda: sound.facts(target=replace(sound.facts().target, node_port=30999))),
+    ("holder has no pod", "kube_proxy", lambda: sound.facts(**edges("node3"))),
+    ("kube-proxy unwell", "kube_proxy",
+     lambda: sound.facts(proxies=(ProxyHealth("node2", 1, healthy=False),))),
+    ("kube-proxy counts none", "kube_proxy",
+     lambda: sound.facts(proxies=(ProxyHealth("node2", 0, healthy=True),))),
+    ("no pods", "pod", lambda: sound.facts(objects=without("Pod"))),
+    ("istiod gone", "sync", lambda: sound.facts(istiod=Istiod(0))),
+    ("istiod hangs", "sync",
+     lambda: sound.facts(istiod=Istiod(1, silent=("istiod-1",)), pods=(replace(sound.facts().pods[0], sync=None),))),
+    ("not connected", "sync", lambda: sound.facts(pods=(replace(sound.facts().pods[0], sync=None),))),
+    ("stale", "sync",
+     lambda: sound.facts(pods=(replace(sound.facts().pods[0], sync=Sync("istiod-1", ("routes",))),))),
+    ("refused", "sync",
+     lambda: dumped(lambda parts: parts[0]["dynamic_listeners"][0].update(error_state={"details": "no"}))),
+    ("nothing bound", "listener", lambda: dumped(lambda parts: parts[0].update(dynamic_listeners=[]))),
+    ("no such server name", "filter_chain",
+     lambda: dumped(lambda parts: listener(parts)["filter_chains"][0].update(
+         filter_chain_match={"server_names": ["other.example"]}))),
+    ("passed through", "filter_chain",
+     lambda: dumped(lambda parts: listener(parts)["filter_chains"][0].pop("transport_socket"))),
+    ("no certificate", "certificate", lambda: dumped(lambda parts: parts[4].update(dynamic_active_secrets=[]))),
+    ("no virtual host", "virtual_host",
+     lambda: dumped(lambda parts: parts[1]["dynamic_route_configs"][0]["route_config"]["virtual_hosts"][0].update(
+         domains=["other.example"]))),
+    ("no routes", "virtual_host", lambda: dumped(lambda parts: parts[1].update(dynamic_route_configs=[]))),
+    ("no match", "route_match", lambda: dumped(lambda parts: route(parts).update(match={"path": "/x"}))),
+    ("redirect", "route_match", lambda: dumped(lambda parts: route(parts).update(redirect={}))),
+    ("direct answer", "route_match",
+     lambda: dumped(lambda parts: route(parts).update(direct_response={"status": 404}))),
+    ("elsewhere", "route_match",
+     lambda: dumped(lambda parts: route(parts)["route"].update(cluster="outbound|80||a.b.svc.cluster.local"))),
+    ("denied", "policy",
+     lambda: sound.facts(probes=sound.probes(status=403, headers={}, body="RBAC: access denied"))),
+    ("no cluster", "cluster", lambda: dumped(lambda parts: parts[2].update(dynamic_active_clusters=[]))),
+    ("TLS to plain", "cluster",
+     lambda: sound.facts(probes=sound.probes(**REFUSED, body="upstream connect error: TLS_error:WRONG_VERSION"))),
+    ("no endpoints", "endpoints", lambda: dumped(lambda parts: parts[3].update(dynamic_endpoint_configs=[]))),
+    ("refuses connections", "backend",
+     lambda: sound.facts(probes=sound.probes(**REFUSED, body="upstream connect error or disconnect/reset"))),
+    ("too slow", "backend",
+     lambda: sound.facts(probes=sound.probes(status=504, headers={}, body="upstream request timeout"))),
+    ("fails itself", "backend", lambda: sound.facts(probes=sound.probes(status=500))),
+    ("sidecar denies", "backend", lambda: sound.facts(probes=sound.probes(status=403, body="RBAC: access denied"))),
+    ("only the VIP fails", "probe_vip",
+     lambda: sound.facts(probes=(*sound.probes()[:3], sound.probe("vip", sound.VIP, status=404, headers={})))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("hop", "facts"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
+def test_the_broken_hop_is_named(hop: str, facts: Callable[[], Facts]) -> None:
+    found = facts()
+    assert named(found) == hop, "\n".join(_trace_shown.tree(found, _trace.trace(found)))
+    broken = _trace.first_broken(_trace.trace(found))
+    assert broken is not None
+    assert broken.evidence
+    assert broken.cure
+
+
+@pytest.mark.parametrize(
+    ("names", "first", "last"),
+    [(("other.example",), -10, 90), ((sound.HOST,), -90, -1), ((sound.HOST,), 1, 90)],
+    ids=["another name", "expired", "not yet"],
+)
+def test_a_wrong_certificate(names: tuple[str, ...], first: int, last: int) -> None:
+    pod = sound.facts().pods[0]
+    assert pod.config is not None
+    held = {sound.SECRET: sound.pem(*names, first=first, last=last)}
+    found = sound.facts(pods=(replace(pod, config=replace(pod.config, secrets=held)),))
+    assert named(found) == "certificate"
+
+
+def test_a_listener_that_waits_for_its_certificate_is_not_what_is_broken() -> None:
+    def change(parts: list[Json]) -> None:
+        parts[0]["dynamic_listeners"][0] = {"warming_state": {"listener": listener(parts)}}
+        parts[4]["dynamic_active_secrets"] = []
+
+    facts = dumped(change)
+    assert state(facts, "listener") == "ok"
+    assert named(facts) == "certificate"
+
+
+def test_a_pod_that_is_not_ready() -> None:
+    def change(at: Json) -> None:
+        at["Pod/gw-1"]["status"]["conditions"][0]["status"] = "False"
+
+    # With no ready pod anywhere kube-proxy is right to count none
+    assert named(changed(change)) == "pod"
+
+
+UNREAD = "POST …/portforward is not allowed: pods is forbidden"
+
+
+def test_what_may_not_be_read_is_unknown_and_not_broken() -> None:
+    pod = replace(sound.facts().pods[0], config=None, unread=UNREAD, sync=None)
+    facts = sound.facts(pods=(pod,), istiod=Istiod(1, forbidden=UNREAD), probes=sound.probes()[1:])
+    assert named(facts) is None
+    for name in ("sync", "listener", "certificate", "cluster", "endpoints", "backend", "probe_pod"):
+        assert state(facts, name) == "unknown", name
+    assert any(UNREAD in text for hop in _trace.trace(facts) for text in hop.evidence)
+
+
+def test_nothing_may_be_read_at_all() -> None:
+    refused = {"Service": "forbidden", "Pod": "forbidden"}
+    facts = sound.facts(
+        snapshot=Snapshot({}, refused), pods=(), edges=None, dns=None, way=None, probes=(), proxies=(), istiod=Istiod()
+    )
+    assert {hop.state for hop in _trace.trace(facts)} == {"unknown"}
+    assert _trace.answers(facts) is None
+
+
+@pytest.mark.parametrize(("chosen", "wanted"), [(False, "unknown"), (True, "broken")])
+def test_reserved_names_are_missing_from_public_dns(chosen: bool, wanted: str) -> None:
+    assert state(sound.facts(dns=Dns(error="nxdomain", chosen=chosen)), "dns") == wanted
+
+
+def test_an_edge_without_a_pod_need_not_answer_under_local() -> None:
+    silent = sound.probe("edge", "node3", **GONE)
+    facts = sound.facts(probes=(*(one for one in sound.probes() if one.at != "node3"), silent))
+    assert named(facts) is None
+
+
+def test_a_backend_s_own_404_is_an_answer() -> None:
+    assert named(sound.facts(probes=sound.probes(status=404))) is None
+
+
+def test_a_client_certificate_is_asked_for() -> None:
+    facts = sound.facts(probes=sound.probes(failure="client-certificate", status=0, headers={}))
+    assert named(facts) is None
+    assert state(facts, "probe_vip") == "unknown"
+
+
+def test_the_first_of_two_is_named() -> None:
+    facts = sound.facts(dns=Dns(error="nxdomain", chosen=True), **edges())
+    assert named(facts) == "dns"
+
+
+def test_tree_ends_with_the_cure() -> None:
+    facts = sound.facts(dns=Dns(("192.0.2.5",)))
+    lines = _trace_shown.tree(facts, _trace.trace(facts))
+    assert lines[-2].startswith("First broken: DNS.")
+    assert lines[-1] == f"Cure: Have DNS answer {sound.VIP} for {sound.HOST}."
+
+
+def test_readings_name_the_objects_and_never_a_key() -> None:
+    found = _trace_shown.result(sound.facts())
+    [reading] = found["readings"]
+    assert [one["objects"] for one in reading["listeners"]] == [["Gateway istio-system/shop"]]
+    assert [one["object"] for one in reading["routes"]] == ["VirtualService shop/shop"]
+    assert [one["name"] for one in reading["clusters"]] == [sound.CLUSTER]
+    assert [one["address"] for one in reading["endpoints"]] == ["10.0.0.9:8080"]
+    assert [one["object"] for one in reading["secrets"]] == ["Secret istio-system/shop-cert"]
+    assert "PRIVATE KEY" not in str(found)
