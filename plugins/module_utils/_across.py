@@ -138,7 +138,7 @@ class Across:
         return groups
 
     def ports(self) -> None:
-        for (_, port), uses in self.uses().items():
+        for (_unused, port), uses in self.uses().items():
             first = uses[0]
             one = first.exposure
             for use in uses[1:]:

@@ -32,7 +32,8 @@ class Change:
     def manifest(self) -> Manifest:
         """Whichever there is of the two."""
         manifest = self.after if self.after is not None else self.before
-        assert manifest is not None  # noqa: S101 - a change without both is a bug of ours
+        if manifest is None:
+            raise AssertionError("a change without both is a bug of ours")
         return manifest
 
     @property
@@ -147,7 +148,8 @@ def steps(changes: Iterable[Change]) -> tuple[list[list[Step]], list[list[Step]]
         if change.verb == "delete":
             removing.setdefault(phase, []).append(Step(change, None))
         elif change.verb != "unchanged":
-            assert change.after is not None  # noqa: S101 - only what is deleted has no manifest
+            if change.after is None:
+                raise AssertionError("only what is deleted has no manifest")
             both = widened(change.before, change.after, change.manager) if change.before else change.after
             if both != change.after:
                 removing.setdefault(phase, []).append(Step(change, change.after))

@@ -392,7 +392,7 @@ class EntryReader:
         self.subset_names = {}
         result = []
         for path, key, value in node.pairs("subsets") or ():
-            service, _, namespace = key.partition(".")
+            service, _dot, namespace = key.partition(".")
             if not _LABEL.fullmatch(service) or (namespace and not _LABEL.fullmatch(namespace)):
                 self.log.add(path, f"`{shown(key)}` is neither service nor service.namespace", "Name the Service so")
                 continue
@@ -932,7 +932,8 @@ class EntryReader:
         if not isinstance(node.raw("outlier_detection"), Mapping):
             return default if node.flag("outlier_detection", default=True) else None
         part = node.node("outlier_detection", _OUTLIER)
-        assert part is not None  # noqa: S101  it is a map
+        if part is None:
+            raise AssertionError("it is a map")
         counts = {key: part.number(key, 0, 1000) for key in _OUTLIER[:3]}
         local = counts["consecutive_local_origin_failures"]
         result = OutlierDetection(

@@ -438,8 +438,8 @@ def _any_covered(secure: list[tuple[Listener, set[str]]], name: str) -> bool:
 
 
 def _redirect(view: View, use: Use, rule: Rule, *, complete: bool, served: object) -> None:
-    assert rule.redirect is not None  # noqa: S101  the caller has looked
-    assert callable(served)  # noqa: S101
+    if rule.redirect is None or not callable(served):
+        raise AssertionError("the caller has looked")
     scheme, host, port = rule.redirect
     here = "https" if use.listener.encrypted else "http"
     names = [host] if host else list(use.names)

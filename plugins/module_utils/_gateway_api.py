@@ -120,7 +120,7 @@ def section_names(listener: Listener) -> dict[str, str | None]:
     that are published get an answer.
     """
     protocol = listener.protocol.lower()
-    names = [hostname for _, hostname in listener.hosts]
+    names = [hostname for _unused, hostname in listener.hosts]
     if listener.protocol in ("HTTP", "TCP"):
         return {f"{protocol}-{listener.port}": None}
     if listener.protocol == "HTTPS":
@@ -155,7 +155,7 @@ def _sections(members: Sequence[Listener]) -> list[Manifest]:
     for listener in members:
         for name, hostname in section_names(listener).items():
             found.setdefault(name, (listener, hostname))
-            namespaces[name].update(namespace for namespace, _ in listener.hosts)
+            namespaces[name].update(namespace for namespace, _unused in listener.hosts)
     result = []
     for name, (listener, hostname) in sorted(found.items()):
         section: Manifest = {"name": name, "port": listener.port, "protocol": listener.protocol}
@@ -240,7 +240,7 @@ def _parents(host: VirtualHost, listener: Listener | None, names: Sequence[str])
     """Say which listeners a route hangs on; on somebody else's Gateway all that have the port."""
     parent: Manifest = {"group": GROUP, "kind": "Gateway", "namespace": host.gateway.namespace}
     if listener is None:
-        namespace, _, name = (host.gateway.existing or "").partition("/")
+        namespace, _dot, name = (host.gateway.existing or "").partition("/")
         return [parent | {"namespace": namespace, "name": name, "port": host.port}]
     sections = section_names(listener)
     return [

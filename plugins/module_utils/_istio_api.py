@@ -110,7 +110,7 @@ def _http(host: VirtualHost) -> list[Manifest]:
             fresh.append((match, action))
     result = []
     for action, group in groupby(fresh, key=itemgetter(1)):
-        matches = [match | port for match, _ in group]
+        matches = [match | port for match, _unused in group]
         result.append(action if {} in matches else {"match": matches} | action)
     return result
 

@@ -55,7 +55,7 @@ def gateways(model: Model) -> tuple[Gateway, ...]:
         if not (gateway.existing or gateway.deploy) and (entry.service is None or entry.redirect_http):
             found.setdefault((gateway.namespace, gateway.service), gateway)
     default = (model.gateway.namespace, model.gateway.service)
-    return tuple(gateway for _, gateway in sorted(found.items(), key=lambda item: (item[0] != default, item[0])))
+    return tuple(gateway for _unused, gateway in sorted(found.items(), key=lambda item: (item[0] != default, item[0])))
 
 
 def _needs(model: Model, gateway: Gateway) -> dict[int, _Need]:

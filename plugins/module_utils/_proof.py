@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import gcd
-from typing import Any
+from typing import Any, Union
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _kinds
 from ansible_collections.edgeway.istio.plugins.module_utils._envoy import Chain, Cluster, Config
@@ -163,7 +163,7 @@ class HasCertificate:
         return f"certificate {self.secret}"
 
 
-Fact = HasRoute | NoRoute | HasChain | NoChain | HasCluster | HasCertificate
+Fact = Union[HasRoute, NoRoute, HasChain, NoChain, HasCluster, HasCertificate]  # noqa: UP007  pylint reads | as an operation
 
 
 def missing(facts: Iterable[Fact], config: Config) -> list[str]:

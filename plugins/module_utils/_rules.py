@@ -137,7 +137,7 @@ def plan(model: Model) -> Plan:
 
     tables: dict[tuple[Any, ...], list[str]] = {}
     uses_of: dict[tuple[Any, ...], list[tuple[Exposure, bool]]] = {}
-    for (pods, port, _, hostname), uses in owners.items():
+    for (pods, port, _unused, hostname), uses in owners.items():
         key = (pods, port, tuple((entry.name, redirect) for entry, redirect in uses))
         uses_of[key] = uses
         tables.setdefault(key, []).extend([hostname] if hostname else uses[0][0].hostnames)
@@ -247,7 +247,7 @@ def destination_rules(model: Model) -> list[Manifest]:
     for entry in model.exposures:
         for subset in entry.subsets:
             subsets[subset.fqdn][subset.name] = subset
-        for backend, _ in backends_of(entry):
+        for backend, _unused in backends_of(entry):
             backends[backend.fqdn][backend.port] = backend
             namespaces[backend.fqdn].add(entry.gateway.namespace)
             if entry.traffic is not None:
@@ -307,7 +307,8 @@ def _traffic_policy(traffic: Traffic, *, outside: bool) -> Manifest:
 
 def _origination(backend: Backend) -> Manifest:
     tls = backend.tls
-    assert tls is not None  # noqa: S101  the caller chose it so
+    if tls is None:
+        raise AssertionError("the caller chose it so")
     name = tls.sni or backend.fqdn
     settings: Manifest = {"mode": "MUTUAL" if tls.client_secret else "SIMPLE", "sni": name}
     if tls.insecure:
@@ -330,7 +331,7 @@ def service_entries(model: Model) -> list[Manifest]:
     hosts: dict[str, Backend] = {}
     for entry in model.exposures:
         kind = "HTTP" if entry.protocol == "HTTPS" else entry.protocol
-        for backend, _ in backends_of(entry):
+        for backend, _unused in backends_of(entry):
             if backend.outside:
                 hosts[backend.fqdn] = backend
                 ports[backend.fqdn][backend.port] = "HTTPS" if backend.tls and kind == "HTTP" else kind
@@ -394,7 +395,7 @@ def ordered(manifests: Iterable[Manifest]) -> list[Manifest]:
     result = sorted(manifests, key=_identity)
     for one, two in pairwise(result):
         if _identity(one) == _identity(two):
-            kind, _, namespace, name = _identity(one)
+            kind, _group, namespace, name = _identity(one)
             message = f"two exposures would both have {kind} {namespace}/{name}"
             raise ModelError((Problem("exposures", message, "Give one of them another name"),))
     return result

@@ -10,7 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _fields, _kinds, _ports, _publish, _write
+from ansible_collections.edgeway.istio.plugins.module_utils import (
+    _changes,
+    _fields,
+    _kinds,
+    _ports,
+    _publish,
+    _shapes,
+    _write,
+)
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
@@ -223,7 +231,7 @@ def _entry(service: Mapping[str, Any] | None, wish: Mapping[str, Any]) -> Manife
         )
     if wish.get("target_port") is not None or not theirs:
         # As an exposure list chooses them: several lists may own one port if they agree
-        entry["targetPort"] = wish.get("target_port") or _ports.target_port(port, set())
+        entry["targetPort"] = wish.get("target_port") or _shapes.target_port(port, set())
     if wish.get("node_port") is not None:
         entry["nodePort"] = wish["node_port"]
     return entry

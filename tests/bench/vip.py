@@ -46,7 +46,7 @@ def tries(names: Sequence[str], count: int, edges: Sequence[Machine], vip: str, 
     bad = 0
     for name in names:
         results = []
-        for _ in range(count):
+        for _number in range(count):
             result = trial.run(
                 name,
                 faults.FAULTS[name],
@@ -107,7 +107,7 @@ def one_after_the_other(count: int, seed: int, edges: Sequence[Machine], vip: st
 @contextlib.contextmanager
 def _busy(cores: int) -> Iterator[None]:
     """Keep that many cores busy with processes of normal priority."""
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _number in range(cores)]
     try:
         yield
     finally:

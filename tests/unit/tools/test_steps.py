@@ -60,7 +60,7 @@ def test_a_stopped_run_is_not_a_passed_one(folder: pathlib.Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "slow …\n"
         process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=15)
+        said, _nothing = process.communicate(timeout=15)
     finally:
         process.kill()
     assert process.returncode == 1
