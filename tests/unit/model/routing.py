@@ -122,7 +122,7 @@ def by_routes(manifests: Iterable[Manifest], section: str, request: Request) -> 
                     found.append((_precedence(plain), plain, rule))
     if not found:
         return "404"
-    _, match, rule = min(found, key=lambda one: one[0])
+    _unused, match, rule = min(found, key=lambda one: one[0])
     return _done_by_route(match, rule, request)
 
 

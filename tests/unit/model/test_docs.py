@@ -20,8 +20,9 @@ BLOCKS = [
 
 def list_in(block: str) -> list[dict[str, Any]]:
     block = block.replace("{{ lookup('ansible.builtin.file', 'shop.pem') }}", CERTIFICATE.replace("\n", "\\n"))
-    found = yaml.safe_load(block.replace("{{ vault_shop_key }}", KEY.replace("\n", "\\n")))
-    return found["edgeway_exposures"] if isinstance(found, dict) else found
+    found: Any = yaml.safe_load(block.replace("{{ vault_shop_key }}", KEY.replace("\n", "\\n")))
+    entries: list[dict[str, Any]] = found["edgeway_exposures"] if isinstance(found, dict) else found
+    return entries
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[f"example {number}" for number in range(len(BLOCKS))])

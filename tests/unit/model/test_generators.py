@@ -76,7 +76,7 @@ def test_kinds_that_the_server_does_not_serve() -> None:
 
 
 def test_a_route_that_is_too_large_becomes_several() -> None:
-    routes = [
+    routes: list[dict[str, Any]] = [
         {
             "matches": [{"path": {"exact": f"/{number}/{match}"}} for match in range(70 if number == 0 else 20)],
             "backends": [{"service": f"s{number}", "port": 80}],

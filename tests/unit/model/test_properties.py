@@ -223,7 +223,7 @@ def a_list(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 def repaired(exposures: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Take out what both APIs don't take, route by route."""
-    for _ in range(20):
+    for _number in range(20):
         try:
             parse(exposures, api="gateway_api")
             parse(exposures)

@@ -30,7 +30,7 @@ def manifests_of(case: dict[str, Any], api: str) -> dict[str, Any]:
         rest = {key: value for key, value in manifest.items() if key not in ("kind", "metadata")}
         if "annotations" in metadata:
             rest["annotations"] = metadata["annotations"]
-        group, _, version = rest.pop("apiVersion").rpartition("/")
+        group, _dot, version = rest.pop("apiVersion").rpartition("/")
         known = {"Gateway": {"istio": "networking.istio.io", "gateway_api": "gateway.networking.k8s.io"}[api]}
         assert group == known.get(manifest["kind"], group)
         assert version == ("v1beta1" if manifest["kind"] == "ReferenceGrant" else "v1")

@@ -56,7 +56,7 @@ LIST = [
 ]
 
 
-def test_objects_of_the_designs_example():
+def test_objects_of_the_designs_example() -> None:
     manifests = _istio_api.generate(parse(LIST))
     names = [(one["kind"], one["metadata"]["namespace"], one["metadata"]["name"]) for one in manifests]
     assert names == [
@@ -79,7 +79,7 @@ def test_objects_of_the_designs_example():
     ]
 
 
-def test_ports_of_the_designs_example():
+def test_ports_of_the_designs_example() -> None:
     live = {"spec": {"ports": [{"name": "http2", "port": 80, "protocol": "TCP", "targetPort": 8080}]}}
     assert _ports.wanted(parse(LIST), live) == [
         {"name": "edgeway-443", "port": 443, "protocol": "TCP", "targetPort": 8443, "appProtocol": "https"},
@@ -94,7 +94,7 @@ def test_ports_of_the_designs_example():
     ]
 
 
-def test_all_problems_at_once():
+def test_all_problems_at_once() -> None:
     with pytest.raises(ModelError) as caught:
         parse([{"name": "a", "namespace": "b", "protocol": "UDP", "backends": []}, {"name": "A"}])
     assert [problem.path for problem in caught.value.problems] == [
