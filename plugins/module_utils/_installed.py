@@ -101,6 +101,12 @@ def objection(there: Sequence[Installed], *, namespace: str, revision: str, meth
     return None
 
 
+def served_by(workload: Mapping[str, Any]) -> str:
+    """The revision that a gateway's Deployment or DaemonSet belongs to. Helm's chart marks the pods alone."""
+    pod = workload["spec"]["template"]["metadata"].get("labels") or {}
+    return str(pod.get(REVISION) or (workload["metadata"].get("labels") or {}).get(REVISION) or "default")
+
+
 def release_number(version: str) -> tuple[int, ...] | None:
     """`1.31.0-alpha.1` -> (1, 31, 0), `1.31-lab` -> (1, 31); None where no release is named, as in own builds."""
     match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?![\d.])", version)
@@ -173,7 +179,7 @@ def is_released(live: Mapping[str, Any], release: str, namespace: str) -> bool:
 
 def is_ours(live: Mapping[str, Any]) -> bool:
     """Whether an object carries the label that this collection's installations have."""
-    return bool((live["metadata"].get("labels") or {}).get(OWNED) == OWNER)
+    return label(live, OWNED) == OWNER
 
 
 def comparable(manifest: Mapping[str, Any]) -> Object:
@@ -210,7 +216,7 @@ def default_tag(tags: Sequence[Mapping[str, Any]], revision: str) -> Change | No
     A control plane with another revision gets the tag only where nobody has it. `tags` are the webhooks of that tag.
     An installation that was cut short lacks it, though all that is rendered is there.
     """
-    if tags and (revision or _revision(tags[0]) == "default"):
+    if tags and (revision or label(tags[0], REVISION) == "default"):
         return None
     metadata: Object = {
         "name": "istio-revision-tag-default",
@@ -220,8 +226,9 @@ def default_tag(tags: Sequence[Mapping[str, Any]], revision: str) -> Change | No
     return Change("update" if tags else "create", dict(tags[0]) if tags else None, after, "istio-operator")
 
 
-def _revision(manifest: Mapping[str, Any]) -> str:
-    return str((manifest["metadata"].get("labels") or {}).get(REVISION, ""))
+def label(manifest: Mapping[str, Any], name: str) -> str:
+    """A label's value, empty where there is none."""
+    return str((manifest["metadata"].get("labels") or {}).get(name, ""))
 
 
 def left_over(rendered: Iterable[Mapping[str, Any]], live: Iterable[Mapping[str, Any]]) -> list[Object]:

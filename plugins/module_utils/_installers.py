@@ -33,7 +33,9 @@ class InstallerError(Exception):
 
 
 class Installer(Protocol):
-    """What `_installing` needs of a program that installs Istio."""
+    """What `_installing` needs of a program that installs Istio. `settings` may be set before anything is rendered."""
+
+    settings: Settings
 
     @property
     def version(self) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _installed, _objects, _yaml
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
-from ansible_collections.edgeway.istio.plugins.module_utils._installation import Settings
+from ansible_collections.edgeway.istio.plugins.module_utils._installation import Gateway, Settings
 from ansible_collections.edgeway.istio.plugins.module_utils._installers import Installer, InstallerError, Istioctl
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
@@ -26,11 +26,12 @@ NAMESPACE_LABELS = {"app.kubernetes.io/managed-by": "edgeway", "edgeway.istio/ma
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a run goes about it; the module's options of the same names."""
+    """How a run goes about it; the module's options of the same names, `move` being move_gateways."""
 
     method: str
     adopt: bool = False
     any_version: bool = False
+    move: Sequence[str] | None = None
     check: bool = False
     wait_timeout: int = 300
 
@@ -46,6 +47,9 @@ class Result:
 
 def ensure(installer: Installer, settings: Settings, cluster: Cluster, options: Options) -> Result:
     """Bring the cluster to what the installer renders. Raises ClusterError or InstallerError."""
+    if options.move is not None:
+        settings = _staying(cluster, settings, options.move)
+        installer.settings = settings
     rendered = installer.render()
     there = control_planes(cluster)
     _refuse(there, settings, installer.version, options)
@@ -118,6 +122,25 @@ def _refuse(there: Sequence[_installed.Installed], settings: Settings, version: 
             if reason:
                 cure = "Take an installer of a version between, or set any_version to true"
                 raise ModelError((Problem("executable", reason, cure),))
+
+
+def _staying(cluster: Cluster, settings: Settings, move: Sequence[str]) -> Settings:
+    """The settings without the gateways that another revision serves and that aren't to be moved now.
+
+    Their objects carry that revision's label, so an installer of this revision doesn't take them for left over.
+    """
+    wanted = settings.revision or "default"
+
+    def here(gateway: Gateway) -> bool:
+        place = {"namespace": gateway.namespace, "name": gateway.name}
+        for kind in ("Deployment", "DaemonSet"):
+            live = _objects.get(cluster, {"apiVersion": "apps/v1", "kind": kind, "metadata": place})
+            if live:
+                return _installed.served_by(live) == wanted
+        return False
+
+    kept = tuple(each for each in settings.gateways if each.name in move or here(each))
+    return replace(settings, gateways=kept)
 
 
 def _namespaces(cluster: Cluster, settings: Settings) -> list[Change]:

@@ -133,6 +133,13 @@ options:
         description:
           - Merged over the gateway's C(k8s) settings in the IstioOperator, or over the values of its chart.
         type: dict
+  move_gateways:
+    description:
+      - For an upgrade by revision, the names of gateways that are moved to this revision now. Others of the list that
+        another revision serves stay with it.
+      - All of them when not given.
+    type: list
+    elements: str
   adopt:
     description: Whether to take over an Istio that somebody else installed with the same program.
     type: bool
@@ -245,9 +252,6 @@ manifests:
   elements: dict
 """
 
-import json
-import os
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgeway.istio.plugins.module_utils import (
     _arguments,
@@ -256,13 +260,15 @@ from ansible_collections.edgeway.istio.plugins.module_utils import (
     _installed,
     _installers,
     _installing,
+    _programs,
     _removing,
 )
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=_arguments.INSTALLATION, supports_check_mode=True)
+    spec = {**_arguments.INSTALLATION, "move_gateways": {"type": "list", "elements": "str"}}
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     module.no_log_values -= _arguments.plain_values(module.params["kubeconfig"])
     try:
         module.exit_json(**run(module))
@@ -304,7 +310,9 @@ def run(module: AnsibleModule) -> dict:
         )
         return outcome(module, result)
     options = _installing.Options(
-        check=module.check_mode, **{name: params[name] for name in ("method", "adopt", "any_version", "wait_timeout")}
+        check=module.check_mode,
+        move=params["move_gateways"],
+        **{name: params[name] for name in ("method", "adopt", "any_version", "wait_timeout")},
     )
     result = _installing.ensure(installer, settings, cluster, options)
     return {**outcome(module, result), "images": _installed.images(installer.render())}
@@ -336,34 +344,13 @@ def outcome(module: AnsibleModule, result: _installing.Result) -> dict:
 def find(module: AnsibleModule, settings: _installation.Settings) -> _installers.Installer:
     params = module.params
     name = params["executable"] or params["method"]
-    program = module.get_bin_path(name)
-    if program is None:
-        raise _installers.InstallerError(
-            f"executable: {name} isn't there, or isn't executable. Put it on PATH, or give the path to it."
-        )
-    run = runner(module, program)
-    if params["method"] == "helm":
+    helm = params["method"] == "helm"
+    run = _programs.runner(module, name, "--kube-context" if helm else "--context")
+    if helm:
         return _installers.Helm.find(
             run, name, settings, params["charts"], params["chart_version"], adopt=params["adopt"]
         )
     return _installers.Istioctl.find(run, name, settings)
-
-
-def runner(module: AnsibleModule, program: str) -> _installers.Run:
-    kubeconfig, context = _installation.kubeconfig(module.params, os.environ)
-    if isinstance(kubeconfig, dict):
-        path = os.path.join(module.tmpdir, "kubeconfig")
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(kubeconfig, file)
-        kubeconfig = path
-    environment = {"KUBECONFIG": kubeconfig} if kubeconfig else {}
-    flag = "--kube-context" if module.params["method"] == "helm" else "--context"
-    where = [f"{flag}={context}"] if context else []
-
-    def call(arguments, text):
-        return module.run_command([program, *arguments, *where], data=text, environ_update=environment)
-
-    return call
 
 
 if __name__ == "__main__":
