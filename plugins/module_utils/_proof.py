@@ -313,7 +313,7 @@ def facts(
         if item["kind"] == "Secret" and (item.get("data") or {}).get("tls.crt"):
             digest = _digest(base64.b64decode(item["data"]["tls.crt"]))
             for place in {entrance.place for group in entrances.values() for entrance in group}:
-                if _shows(desired, item, place):
+                if _shows(desired, entrances, item, place):
                     found[place][HasCertificate(item["metadata"]["name"], digest)] = None
     old = _entrances([*desired, *(dict(item) for item in gone)], world)
     for before in gone:
@@ -330,20 +330,27 @@ def facts(
     return {place: list(inner) for place, inner in found.items()}
 
 
-def _shows(desired: Sequence[Manifest], secret: Manifest, place: Place) -> bool:
+def _shows(
+    desired: Sequence[Manifest],
+    entrances: Mapping[tuple[str, str, str], Sequence[_Entrance]],
+    secret: Manifest,
+    place: Place,
+) -> bool:
     """Whether a Gateway at this place shows a Secret's certificate."""
     name, namespace = secret["metadata"]["name"], secret["metadata"]["namespace"]
     for item in desired:
         if item["kind"] != "Gateway":
             continue
-        spec = item["spec"]
+        spec, own = item["spec"], item["metadata"]["namespace"]
+        key = _kinds.split(item["apiVersion"])[0], own, item["metadata"]["name"]
+        if not any(entrance.place == place for entrance in entrances.get(key, ())):
+            continue
         if spec.get("servers") is not None:
-            labels = tuple(sorted((spec.get("selector") or {}).items()))
-            here = Place(item["metadata"]["namespace"], labels) == place and namespace == place.namespace
-            if here and any((server.get("tls") or {}).get("credentialName") == name for server in spec["servers"]):
+            named = any((server.get("tls") or {}).get("credentialName") == name for server in spec["servers"])
+            if named and namespace == place.namespace:
                 return True
         elif any(
-            reference.get("name") == name and reference.get("namespace", item["metadata"]["namespace"]) == namespace
+            reference.get("name") == name and reference.get("namespace", own) == namespace
             for listener in spec.get("listeners") or ()
             for reference in (listener.get("tls") or {}).get("certificateRefs") or ()
         ):
