@@ -119,7 +119,8 @@ def request_of(target: Target) -> _envoy_match.Request:
 
 def trace(facts: Facts) -> list[Hop]:
     """Return every hop, in order."""
-    found = [_dns(facts), _vip(facts), _route(facts), _service(facts), _kube_proxy(facts)]
+    service = _service(facts)
+    found = [_dns(facts), _vip(facts), _route(facts, service), service, _kube_proxy(facts)]
     found += _pods(facts)
     found += _requests(facts)
     return sorted(found, key=lambda hop: list(HOPS).index(hop.name))
@@ -219,7 +220,7 @@ def _holder(holder: Edge, vip: str, evidence: list[str]) -> Hop:
     return Hop("vip", OK, tuple(evidence), at=holder.name)
 
 
-def _route(facts: Facts) -> Hop:
+def _route(facts: Facts, service: Hop) -> Hop:
     way, probe = facts.way, facts.probe("vip")
     if way is not None and way.error:
         return Hop(
@@ -235,7 +236,8 @@ def _route(facts: Facts) -> Hop:
     evidence.append(f"{probe.address}: {probe.reason or probe.failure}.")
     holders = {edge.name for edge in facts.edges or () if facts.vips and facts.vips[0] in edge.held}
     reached = [one for one in facts.probes if one.place == "edge" and one.connected and one.at in holders]
-    if reached:
+    # kube-proxy drops what the Service doesn't let in: that isn't the way's fault
+    if reached and service.state != BROKEN:
         evidence.append(f"{reached[0].address} on its holder answers, so the machine and kube-proxy are well.")
         return Hop(
             "route", BROKEN, tuple(evidence),
@@ -679,18 +681,15 @@ class _InPod:
             one.partition(" ")[2] for one in chain.policies
         ]
         names = [f"AuthorizationPolicy {name}" for name in denied]
-        refused = probe is not None and not probe.from_backend and (
-            probe.status in (401, 403)
-            or (
-                bool(chain.policies)
-                and probe.failure in ("closed", "reset", "tls")
-                and self.pod.connections == 0
-            )
-        )  # fmt: skip
+        refused = probe is not None and not probe.from_backend and probe.status in (401, 403)
         if refused and probe is not None:
             said = f"{probe.status} {probe.body}".strip() if probe.status else probe.reason
             cure = f"Allow this client in {', '.join(names) or 'the policies on the gateway'}."
             self.note("policy", BROKEN, f"The gateway itself refuses: {said}.", cure=cure, objects=names)
+        elif names and chain.kind == "TCP":
+            # Envoy asks them when the client's first bytes arrive, and the trace sends none
+            reason = f"{', '.join(names)} are asked when the client speaks, which the trace doesn't."
+            self.note("policy", UNKNOWN, reason, cure="Try with a real client.", objects=names)
         elif names:
             self.note("policy", OK if probe is not None else UNKNOWN, f"There are {', '.join(names)}.", objects=names)
         else:
@@ -737,8 +736,13 @@ class _InPod:
             if policy:
                 return f"{policy} takes mutual TLS alone, and this is plain.", f"Remove tls.mode DISABLE from {rule}."
         probe = self.probe
-        if probe is not None and probe.status == 503 and "TLS" in probe.body and "rror" in probe.body:
-            return f"The gateway's TLS with the backend fails: {probe.body}", f"Correct tls in {rule}."
+        failed = probe is not None and probe.status == 503 and not probe.from_backend
+        if failed and probe is not None and ("TLS" in probe.body or cluster.transport == "tls"):
+            # Envoy may keep the reason to itself: then a refused connection looks the same
+            return (
+                f"The gateway speaks TLS to the backend, and no connection comes up: {probe.body}",
+                f"See whether the backend speaks TLS on this port; if not, remove tls from {rule}.",
+            )
         return "", ""
 
     def _backend_pods(self, key: tuple[str, str]) -> list[Manifest]:
@@ -757,9 +761,11 @@ class _InPod:
             evidence += [f"{one}: {', '.join(one.problems) or one.health.lower()}." for one in found if not one.usable][
                 :6
             ]
-            if good:
+            # What Envoy alone leaves out is there, and failed when it was used: that is the backend's hop
+            ejected = [one for one in found if one.problems and one.health in ("HEALTHY", "UNKNOWN", "DEGRADED")]
+            if good or ejected:
                 self.note("endpoints", OK, *evidence)
-                all_found += good
+                all_found += good or ejected
                 continue
             if name.startswith("outbound|") and config.clusters[name].raw.get("type") == "ORIGINAL_DST":
                 self.note("endpoints", OK, "Each connection says itself where it goes.")
@@ -804,6 +810,11 @@ def _backend_trouble(
 ) -> tuple[str, str] | None:  # fmt: skip
     """What is wrong behind the gateway, as its own answer tells, with a cure; None where nothing is."""
     where = ", ".join(str(one) for one in endpoints[:3])
+    if endpoints and all(one.problems for one in endpoints) and (probe is None or _poor(probe)):
+        return (
+            f"{where} failed so often that Envoy leaves it out: {', '.join(endpoints[0].problems)}.",
+            "See that its pods listen on the Service's targetPort, on all addresses, and speak this protocol.",
+        )
     if probe is None:
         return None
     if probe.from_backend and probe.status == 403 and "RBAC" in probe.body:
@@ -829,6 +840,10 @@ def _backend_trouble(
             "See the backend's log: the gateway reached it.",
         )
     return None
+
+
+def _poor(probe: Probe) -> bool:
+    return bool(probe.failure) or (probe.status >= 500 and not probe.from_backend)
 
 
 # Real requests

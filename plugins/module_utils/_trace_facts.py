@@ -368,5 +368,10 @@ def leaving(pod: Manifest) -> bool:
 
 def selected(pods: Iterable[Manifest], selector: Mapping[str, str] | None) -> list[Manifest]:
     """The pods that carry all these labels. No labels at all select none, as in a Service."""
-    wanted = (selector or {}).items()
-    return [pod for pod in pods if wanted and wanted <= (pod["metadata"].get("labels") or {}).items()]
+    wanted = list((selector or {}).items())
+
+    def fits(pod: Manifest) -> bool:
+        labels = pod["metadata"].get("labels") or {}
+        return all(labels.get(key) == value for key, value in wanted)
+
+    return [pod for pod in pods if wanted and fits(pod)]

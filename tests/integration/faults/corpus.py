@@ -358,12 +358,6 @@ def gateway_object_on_another_port(world: World) -> None:
     world.edit("Gateway", "tr-gw", gateway_of(world, "tcp"), change)
 
 
-@fault("tcp", "listener")
-def target_port_below_1024(world: World) -> None:
-    """Istio leaves the listener out: the pod may not bind it."""
-    world.edit("Service", "tr-gw", "gateway", lambda item: service_ports(item, 9000).update(targetPort=900))
-
-
 @fault("", "listener", url="http://tr-web.example:8088/")
 def own_port_that_nobody_binds(world: World) -> None:
     """A Service port of one's own for a custom port, whose targetPort no listener has."""
@@ -555,12 +549,6 @@ def policy_allows_others(world: World) -> None:
     world.create(_policy("tr-gw", {"istio": "tr"}, {"action": "ALLOW", "rules": rules}))
 
 
-@fault("tcp", "policy")
-def policy_denies_a_port(world: World) -> None:
-    rules = [{"to": [{"operation": {"ports": ["9000"]}}]}]
-    world.create(_policy("tr-gw", {"istio": "tr"}, {"action": "DENY", "rules": rules}))
-
-
 # Clusters
 
 
@@ -688,10 +676,11 @@ def policy_denies_at_the_sidecar(world: World) -> None:
 
 @fault("web", "backend")
 def backend_too_slow(world: World) -> None:
-    """The route's timeout is shorter than anything could answer in."""
+    """It takes longer than the route's timeout."""
 
     def change(one: Json) -> None:
-        one["timeout"] = "0.000001s"
+        one["timeout"] = "0.3s"
+        one["rewrite"] = {"uriRegexRewrite": {"match": "^.*$", "rewrite": "/?delay=3s"}}
 
     route(world, "web", change)
 
@@ -711,8 +700,8 @@ def outside_host_at_a_wrong_address(world: World) -> None:
         world.patch("ServiceEntry", "tr-app", entry["metadata"]["name"], change)
 
 
-@fault("out", "route_match")
+@fault("out", "cluster")
 def outside_host_unknown(world: World) -> None:
-    """Without its ServiceEntry istiod makes no filter chain that leads anywhere."""
+    """Its ServiceEntry is gone, and the route leads to a cluster that isn't there."""
     for entry in world.cluster.items("/apis/networking.istio.io/v1/namespaces/tr-app/serviceentries"):
         world.delete("ServiceEntry", "tr-app", entry["metadata"]["name"])
