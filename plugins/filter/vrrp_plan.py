@@ -51,8 +51,14 @@ def vrrp_plan(
         foreign_config=facts["config"] == "foreign" and not replace_config,
         preempt=preempt,
     )
+    known = set(facts.get("configured", ()))
     return {
         "instances": [dataclasses.asdict(instance) for instance in plan.instances],
+        "new": [
+            dataclasses.asdict(instance)
+            for instance in plan.instances
+            if instance.address.split("/", maxsplit=1)[0] not in known
+        ],
         "units": [_unit(name, names, plan.instances) for name, names in plan.units.items()],
         "checks": [dataclasses.asdict(check) for check in plan.checks],
         "problems": [str(problem) for problem in plan.problems],

@@ -108,6 +108,11 @@ def parse(text: str) -> State:
     return State(tuple(routers), checks)
 
 
+def configured_vips(config: str) -> tuple[str, ...]:
+    """List the VIPs of a keepalived.conf that the role wrote, without prefixes."""
+    return tuple(match[1] for match in re.finditer(r"(?m)^ +([0-9a-f.:]+)/[0-9]+ dev \S+$", config))
+
+
 def complete(text: str) -> bool:
     """Say whether keepalived has finished writing: interfaces come last."""
     return "< Interfaces >" in text and text.endswith("\n")

@@ -70,6 +70,12 @@ config:
   returned: always
   type: str
   sample: ours
+configured:
+  description: The VIPs of a configuration that the role wrote.
+  returned: always
+  type: list
+  elements: str
+  sample: [192.0.2.100]
 guard:
   description: Whether the role's guard is installed.
   returned: always
@@ -114,14 +120,16 @@ DRAINED = Path("/var/lib/keepalived-vip/drained")
 GUARD = Path("/etc/systemd/system/keepalived-guard.service")
 
 
-def _config(path: str, mark: str) -> str:
+def _config(path: str, mark: str) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        return "none"
+        text = ""
     if not text.strip():
-        return "none"
-    return "ours" if mark in text else "foreign"
+        return {"config": "none", "configured": []}
+    if mark not in text:
+        return {"config": "foreign", "configured": []}
+    return {"config": "ours", "configured": list(_keepalived.configured_vips(text))}
 
 
 def _drained() -> bool:
@@ -187,7 +195,7 @@ def main() -> None:
         "links": links,
         "keepalived": module.get_bin_path("keepalived") or "",
         "running": unit.get("ActiveState") in ("active", "reloading"),
-        "config": _config(module.params["config"], module.params["mark"]),
+        **_config(module.params["config"], module.params["mark"]),
         "guard": GUARD.exists(),
         "drained": _drained(),
         "now": time.time(),

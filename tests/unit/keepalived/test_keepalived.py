@@ -42,6 +42,24 @@ def test_parse_little(text: str) -> None:
     assert _keepalived.parse(text) == _keepalived.State((), {})
 
 
+def test_configured_vips() -> None:
+    config = """
+vrrp_instance a {
+    interface eth0
+    virtual_ipaddress {
+        192.0.2.100/32 dev eth0
+    }
+}
+vrrp_instance b {
+    virtual_ipaddress {
+        2001:db8::64/128 dev bond0.7
+    }
+}
+"""
+    assert _keepalived.configured_vips(config) == ("192.0.2.100", "2001:db8::64")
+    assert _keepalived.configured_vips("") == ()
+
+
 def test_complete() -> None:
     assert _keepalived.complete(DATA)
     assert not _keepalived.complete(DATA[: DATA.index("------< Interfaces")])
