@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _envoy, _probe, _trace, _trace_facts, _trace_why
+from ansible_collections.edgeway.istio.plugins.module_utils import _envoy, _requests, _trace, _trace_facts, _trace_why
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import (
     CONNECTIONS,
     Cluster,
@@ -90,7 +90,7 @@ def look(cluster: Cluster, target: Target, options: Options) -> Facts:
     found = _Found()
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         dns = (
-            pool.submit(_probe.resolve, target.host, options.nameservers, options.timeout)
+            pool.submit(_requests.resolve, target.host, options.nameservers, options.timeout)
             if _asks(target, options)
             else None
         )
@@ -99,7 +99,7 @@ def look(cluster: Cluster, target: Target, options: Options) -> Facts:
         service = found.get("Service", target.namespace, target.service)
         vips = options.vips or _carried(service)
         pods = _gateway_pods(target, service, found)
-        proxies = [pool.submit(_probe.proxy_health, *one) for one in _proxies(service, found, options, pods)]
+        proxies = [pool.submit(_requests.proxy_health, *one) for one in _proxies(service, found, options, pods)]
         ports = {pod.name: _trace_why.target_ports(service, target.port, pod.manifest) for pod in pods}
         pods = list(pool.map(lambda pod: _read_pod(cluster, pod), pods))
         paths = {pod.name: _path(pod, ports[pod.name], target) for pod in pods}
@@ -107,7 +107,7 @@ def look(cluster: Cluster, target: Target, options: Options) -> Facts:
         later += [pool.submit(_secrets, cluster, pods, paths.values(), found)]
         probes: list[Probe] = []
         if options.probe:
-            requests = _requests(cluster, target, options, vips, service, found, ports, pods)
+            requests = _sendings(cluster, target, options, vips, service, found, ports, pods)
             probes = list(pool.map(lambda request: request(), requests))
             pods = list(pool.map(lambda pod: _recounted(cluster, pod, paths[pod.name]), pods))
         for one in later:
@@ -119,7 +119,7 @@ def look(cluster: Cluster, target: Target, options: Options) -> Facts:
             vips=vips,
             dns=dns.result() if dns is not None else None,
             edges=options.edges,
-            way=_probe.way_to(vips[0]) if vips else None,
+            way=_requests.way_to(vips[0]) if vips else None,
             snapshot=Snapshot(found.kinds, found.refused),
             pods=tuple(replace(pod, sync=known.get(f"{pod.name}.{target.namespace}")) for pod in pods),
             istiod=istiod,
@@ -344,7 +344,7 @@ def _proxies(
     return [(node, address, port) for _name, node, address in _nodes(found, options, pods)]
 
 
-def _requests(
+def _sendings(
     cluster: Cluster,
     target: Target,
     options: Options,
@@ -363,8 +363,8 @@ def _requests(
 
     def outside(place: str, name: str, address: str, port: int, **more: str) -> None:
         at = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-        connect = _probe.opener(address, port, options.timeout)
-        asked.append(partial(_probe.send, target, place, name, at, connect, options.timeout, **more))
+        connect = _requests.opener(address, port, options.timeout)
+        asked.append(partial(_requests.send, target, place, name, at, connect, options.timeout, **more))
 
     entries = ((service or {}).get("spec") or {}).get("ports") or ()
     node_port = next((int(one.get("nodePort") or 0) for one in entries if one["port"] == target.port), 0)
@@ -386,7 +386,7 @@ def _in_pod(cluster: Cluster, target: Target, pod: str, port: int, options: Opti
         connected: socket.socket = forwards[-1].socket
         return connected
 
-    probe = _probe.send(target, "pod", pod, f"{pod}:{port}", connect, options.timeout)
+    probe = _requests.send(target, "pod", pod, f"{pod}:{port}", connect, options.timeout)
     for forward in forwards:
         forward.close()
         if "refused" in forward.error:
