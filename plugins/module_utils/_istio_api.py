@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 from itertools import groupby
-from operator import itemgetter
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _ports, _rules
 from ansible_collections.edgeway.istio.plugins.module_utils._rules import Listener, Manifest, VirtualHost, seconds
@@ -109,9 +108,10 @@ def _http(host: VirtualHost) -> list[Manifest]:
             seen.add(key)
             fresh.append((match, action))
     result = []
-    for action, group in groupby(fresh, key=itemgetter(1)):
-        matches = [match | port for match, _unused in group]
-        result.append(action if {} in matches else {"match": matches} | action)
+    # What takes everything stays apart: a replaced prefix is the one that was matched, and there it is another.
+    for (_, action), group in groupby(fresh, key=lambda step: (not step[0], step[1])):
+        matches = [match | port for match, _ in group]
+        result.append(action if matches == [{}] else {"match": matches} | action)
     return result
 
 

@@ -209,6 +209,22 @@ def test_a_redirected_prefix_is_written_for_each_match(paths: list[str]) -> None
     } == {"/": "/n/", "/a": "/n"}
 
 
+def test_a_prefix_is_taken_away_beside_a_match_of_everything() -> None:
+    """The two rewrites read alike, but / of /a isn't / of /."""
+    case = {
+        "routes": [
+            {
+                "matches": [{"path": {"prefix": "/"}}, {"path": {"prefix": "/a"}}],
+                "rewrite": {"path": {"prefix": "/"}},
+                "backends": [{"service": "a", "port": 80}],
+            }
+        ]
+    }
+    rules = _istio_api.generate(sound(case))[-1]["spec"]["http"]
+    assert [rule.get("match") for rule in rules] == [[{"uri": {"exact": "/a"}}, {"uri": {"prefix": "/a/"}}], None]
+    assert [rule["rewrite"] for rule in rules] == [{"uri": "/"}, {"uri": "/"}]
+
+
 def test_a_try_may_last_as_long_as_the_whole() -> None:
     assert errors_of({"route": {"timeout": "2s", "retries": {"attempts": 1, "per_try_timeout": "2s"}}}) == []
 
