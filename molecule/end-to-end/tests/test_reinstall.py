@@ -24,7 +24,7 @@ def playbook(path: str, **variables: Any) -> None:
 
 
 def ours(lab: Lab) -> dict[str, Any]:
-    """All that the issue names of the gateway's Service: type, class, policy, the VIP, and each port with its nodePort."""
+    """What of the gateway's Service must stay: type, class, policy, the VIP, and each port with its nodePort."""
     (service,) = lab.objects("service", "--namespace=istio-system", "--selector=istio=ingressgateway")
     spec = service["spec"]
     return {
@@ -47,12 +47,13 @@ def test_ports_type_policy_and_vip_survive_istioctl(lab: Lab, tmp_path: pathlib.
     pinned = [{"port": 80, "node_port": PINNED}]
     playbook("playbooks/site.yml", gateway_ports_ports=pinned)
     before = ours(lab)
-    assert before["ports"][80] [1] == PINNED
+    assert before["ports"][80][1] == PINNED
     assert before["ports"][65532][1] == 31532
     assert before["ingress"] == [lab.vip]
     try:
         for number in range(2):
-            playbook("molecule/end-to-end/reinstall.yml", reinstall_file=str(tmp_path / "it.yml"), reinstall_mark=number)
+            file = str(tmp_path / "operator.yml")
+            playbook("molecule/end-to-end/reinstall.yml", reinstall_file=file, reinstall_mark=number)
             assert mark(lab) == str(number), "istioctl has not written the Service"
             assert ours(lab) == before
             assert clients.http_get(lab.vip, "web.example").status == 200
