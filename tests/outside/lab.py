@@ -64,6 +64,10 @@ class Lab:
         """What istioctl prints."""
         return self._command("istioctl", *arguments)
 
+    def helm(self, *arguments: str, text: str | None = None) -> str:
+        """What Helm prints."""
+        return self._command("helm", *arguments, text=text)
+
     def apply(self, manifests: str) -> None:
         """Apply manifests, as somebody does by hand."""
         self.kubectl("apply", "--filename=-", text=manifests)
