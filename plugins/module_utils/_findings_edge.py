@@ -272,12 +272,12 @@ def classes(view: View) -> None:
 def conditions(view: View) -> None:
     """What Istio itself says of Gateways and routes that are there."""
     existing = {
-        (entry.gateway.namespace, entry.gateway.existing): entry
+        entry.gateway.existing: entry
         for entry in (view.model.exposures if view.model is not None else ())
         if entry.gateway.existing
     }
     for gateway in view.foreign(snap.API_GATEWAY):
-        entry = existing.get((gateway["metadata"]["namespace"], gateway["metadata"]["name"]))
+        entry = existing.get(f"{gateway['metadata']['namespace']}/{gateway['metadata']['name']}")
         if not view.is_istios(gateway) or not (view.survey or entry is not None):
             continue
         for kind in ("Accepted", "Programmed"):

@@ -106,6 +106,7 @@ def _listener(model: Model, entry: Exposure, names: Mapping[Any, str], *, redire
 
 def tables_of_model(model: Model) -> Iterator[Table]:
     """Return the routes of each exposure. TLS and TCP exposures have one rule."""
+    names = secret_names(model.exposures)
     for entry in model.exposures:
         family = {"TCP": "tcp", "TLS": "tls"}.get(entry.protocol, "http")
         kind = "VirtualService"
@@ -113,15 +114,15 @@ def tables_of_model(model: Model) -> Iterator[Table]:
             kind = {"tcp": "TCPRoute", "tls": "TLSRoute"}.get(family, "HTTPRoute")
         holder = f"{kind} {entry.namespace}/{short(entry.name, 200)}"
         gateway = entry.gateway
-        owner = gateway.existing or gateway_name(entry)
+        space, owner = gateway.namespace, gateway_name(entry)
         if entry.tls is not None and not gateway.existing:
-            names = secret_names(model.exposures)
             owner = certificate_name(model.set_name, names[entry.tls], entry.tls, entry)
         if model.api == "gateway_api" and not gateway.existing:
             owner = gateway_object(model.set_name, entry, owner)
-        parent = Parent(
-            gateway.namespace, owner, Place(holder, f"{entry.at}.gateway.existing", entry.name), port=entry.port
-        )  # fmt: skip
+        if gateway.existing:
+            space, _slash, owner = gateway.existing.rpartition("/")
+        existing_at = Place(holder, f"{entry.at}.gateway.existing", entry.name)
+        parent = Parent(space or gateway.namespace, owner, existing_at, port=entry.port)
         yield Table(
             model.api,
             kind,

@@ -52,7 +52,7 @@ def check(view: View) -> None:
 
 def attached(view: View, table: Table, parent: Parent) -> None:
     """Whether a table's parent is there, sees it, and has its names, kinds and ports."""
-    if table.ours and (table.api, parent.namespace, parent.name) in view.gateways:
+    if table.ours and any(one.ours for one in view.parents_of(table, parent)):
         return  # on a Gateway that the list makes, all fits
     listeners = view.parents_of(table, parent)
     if not listeners:
