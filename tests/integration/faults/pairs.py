@@ -37,4 +37,8 @@ PAIRS: list[tuple[str, str]] = [
     ("mutual-tls-to-a-plain-backend", "endpoint-in-another-port"),
     ("plain-to-a-strict-sidecar", "policy-denies-at-the-sidecar"),
     ("backend-port-by-a-wrong-name", "backend-too-slow"),
+    ("service-of-the-wrong-type", "secret-missing"),
+    ("service-deleted", "route-not-exported"),
+    ("gateway-unschedulable", "fault-injected"),
+    ("node-port-stolen", "gateway-object-deleted"),
 ]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _trace, _trace_shown
+from ansible_collections.edgeway.istio.plugins.module_utils import _envoy, _trace, _trace_shown
 from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import (
     Dns,
     Facts,
@@ -213,6 +213,50 @@ def test_nothing_may_be_read_at_all() -> None:
 @pytest.mark.parametrize(("chosen", "wanted"), [(False, "unknown"), (True, "broken")])
 def test_reserved_names_are_missing_from_public_dns(chosen: bool, wanted: str) -> None:
     assert state(sound.facts(dns=Dns(error="nxdomain", chosen=chosen)), "dns") == wanted
+
+
+def test_what_envoy_alone_leaves_out_is_the_backend_s_fault() -> None:
+    pod = sound.facts().pods[0]
+    assert pod.config is not None
+    ejected = _envoy.Endpoint("10.0.0.9", 8080, "HEALTHY", ("failed_outlier_check",))
+    config = replace(pod.config, endpoints={sound.CLUSTER: (ejected,)})
+    facts = sound.facts(pods=(replace(pod, config=config),), probes=sound.probes(**REFUSED, body="no healthy upstream"))
+    assert state(facts, "endpoints") == "ok"
+    assert named(facts) == "backend"
+
+
+def test_tls_to_a_backend_that_does_not_connect() -> None:
+    tls = {"name": "envoy.transport_sockets.tls", "typed_config": {}}
+
+    def change(parts: list[Json]) -> None:
+        cluster = parts[2]["dynamic_active_clusters"][0]["cluster"]
+        del cluster["transport_socket_matches"]
+        cluster["transport_socket"] = tls
+
+    facts = replace(dumped(change), probes=sound.probes(**REFUSED, body="upstream connect error"))
+    assert named(facts) == "cluster"
+
+
+def test_source_ranges_are_not_the_way_s_fault() -> None:
+    facts = changed(
+        lambda at: at["Service/istio-ingressgateway"]["spec"].update(loadBalancerSourceRanges=["198.51.100.0/24"])
+    )
+    facts = replace(facts, probes=(*sound.probes()[:3], sound.probe("vip", sound.VIP, **GONE)))
+    assert state(facts, "route") == "unknown"
+    assert named(facts) == "service"
+
+
+def test_policies_on_tcp_are_only_asked_when_the_client_speaks() -> None:
+    def change(parts: list[Json]) -> None:
+        rules = {"action": "DENY", "policies": {"ns[gw]-policy[no]-rule[0]": {}}}
+        tcp = {"@type": "x.TcpProxy", "cluster": sound.CLUSTER}
+        chain = {"filters": [{"typed_config": {"rules": rules}}, {"typed_config": tcp}]}
+        listener(parts)["filter_chains"] = [chain]
+
+    facts = replace(dumped(change), target=replace(sound.facts().target, protocol="TCP", host=""))
+    facts = replace(facts, probes=sound.probes(status=0, headers={}, certificates=(), first="hello"))
+    assert state(facts, "policy") == "unknown"
+    assert named(facts) is None
 
 
 def test_an_edge_without_a_pod_need_not_answer_under_local() -> None:
