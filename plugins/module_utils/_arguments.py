@@ -9,14 +9,106 @@ from typing import Any
 
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
 
+_TEXT: dict[str, Any] = {"type": "str"}
+_NUMBER: dict[str, Any] = {"type": "int"}
+_FLAG: dict[str, Any] = {"type": "bool"}
+_MAP: dict[str, Any] = {"type": "dict"}
+_TEXTS: dict[str, Any] = {"type": "list", "elements": "str"}
+
+
+def _map(**options: Any) -> dict[str, Any]:
+    return {"type": "dict", "options": options}
+
+
+def _list(**options: Any) -> dict[str, Any]:
+    return {"type": "list", "elements": "dict", "options": options}
+
+
+# Types alone: choices, ranges and what is required are for the model, which finds all mistakes at once
+_SECRET_NAME: dict[str, Any] = {"type": "str", "no_log": False}
+_ORIGINATION = _map(sni=_TEXT, ca_secret=_SECRET_NAME, client_secret=_SECRET_NAME, insecure=_FLAG)
+_BACKEND: dict[str, Any] = {
+    "service": _TEXT,
+    "namespace": _TEXT,
+    "host": _TEXT,
+    "address": _TEXT,
+    "port": _NUMBER,
+    "subset": _TEXT,
+    "weight": _NUMBER,
+    "tls": _ORIGINATION,
+}
+_TARGET = _map(full=_TEXT, prefix=_TEXT)
+_HEADERS = _map(set=_MAP, add=_MAP, remove=_TEXTS)
+_GATEWAY = _map(
+    namespace=_TEXT,
+    service=_TEXT,
+    selector=_MAP,
+    class_name=_TEXT,
+    existing=_TEXT,
+    scope=_TEXT,
+    deploy=_FLAG,
+    service_type=_TEXT,
+    allowed_routes=_map(**{"from": _TEXT, "labels": _MAP}),
+)
+_LIST = _list(
+    name=_TEXT,
+    namespace=_TEXT,
+    protocol=_TEXT,
+    port=_NUMBER,
+    node_port=_NUMBER,
+    hostnames=_TEXTS,
+    gateway=_GATEWAY,
+    tls=_map(
+        secret=_SECRET_NAME,
+        namespace=_TEXT,
+        mode=_TEXT,
+        min_version=_TEXT,
+        certificate=_TEXT,
+        private_key={"type": "str", "no_log": True},
+        ca_certificate=_TEXT,
+    ),
+    redirect_http=_FLAG,
+    backend=_map(**_BACKEND),
+    routes=_list(
+        matches=_list(
+            path=_map(exact=_TEXT, prefix=_TEXT, regex=_TEXT),
+            headers=_MAP,
+            query=_MAP,
+            method=_TEXT,
+            grpc=_map(service=_TEXT, method=_TEXT),
+        ),
+        backends=_list(**_BACKEND),
+        rewrite=_map(hostname=_TEXT, path=_TARGET),
+        redirect=_map(scheme=_TEXT, hostname=_TEXT, port=_NUMBER, path=_TARGET, status=_NUMBER),
+        request_headers=_HEADERS,
+        response_headers=_HEADERS,
+        timeout=_TEXT,
+        retries=_map(attempts=_NUMBER, codes={"type": "list", "elements": "int"}, backoff=_TEXT, per_try_timeout=_TEXT),
+        mirror=_map(percent=_NUMBER, **{key: value for key, value in _BACKEND.items() if key != "weight"}),
+        cors=_map(
+            allow_origins=_TEXTS,
+            allow_methods=_TEXTS,
+            allow_headers=_TEXTS,
+            expose_headers=_TEXTS,
+            allow_credentials=_FLAG,
+            max_age=_NUMBER,
+        ),
+    ),
+    subsets=_MAP,
+    traffic=_map(connect_timeout=_TEXT, outlier_detection={"type": "raw"}, http2=_FLAG, locality=_FLAG),
+    expose=_TEXT,
+    service_type=_TEXT,
+    external_traffic_policy=_TEXT,
+)
+
 PUBLISH = ("api", "gateway", "state", "prune", "validate", "force", "wait", "wait_timeout")
 """Options of the module exposures that are fields of _publish.Options by the same name."""
 
 EXPOSURES: dict[str, Any] = {
     **AUTH_ARG_SPEC,
-    "exposures": {"type": "list", "elements": "dict", "default": []},
+    "exposures": {**_LIST, "default": []},
     "api": {"choices": ["istio", "gateway_api"], "default": "istio"},
-    "gateway": {"type": "dict"},
+    "gateway": _GATEWAY,
     "set": {"default": "default"},
     "state": {"choices": ["present", "absent", "rendered"], "default": "present"},
     "prune": {"type": "bool", "default": True},
@@ -55,7 +147,7 @@ GATEWAY_SERVICE: dict[str, Any] = {
 }
 
 _DICTS: dict[str, Any] = {"type": "list", "elements": "dict"}
-_NAMES: dict[str, Any] = {"type": "list", "elements": "str"}
+_NAMES = _TEXTS
 
 INSTALLATION: dict[str, Any] = {
     **AUTH_ARG_SPEC,

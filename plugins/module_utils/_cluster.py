@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -365,6 +366,13 @@ def connect(options: Mapping[str, Any]) -> Cluster:
     client = kubernetes.client.ApiClient(configuration)
 
     def headers() -> Mapping[str, str]:
+        # Asking for them reads the kubeconfig's user again, so that a token may be renewed: not for each request
+        if time.monotonic() > known[1]:
+            known[:] = [fresh(), time.monotonic() + 10]
+        current: Mapping[str, str] = known[0]
+        return current
+
+    def fresh() -> dict[str, str]:
         found = {"user-agent": "edgeway.istio"}
         for setting in configuration.auth_settings().values():
             if setting["value"]:
@@ -373,6 +381,7 @@ def connect(options: Mapping[str, Any]) -> Cluster:
             found[name] = ",".join(value) if isinstance(value, list) else value
         return found
 
+    known: list[Any] = [{}, 0.0]
     return Cluster(client.rest_client.pool_manager, configuration.host, headers)
 
 

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,10 +73,10 @@ class Result:
 
 def render(exposures: Any, options: Options) -> Result:
     """Return the desired objects; no cluster is asked."""
-    model = _parsed(exposures, options, options.gateway)
-    return Result(
-        [_fields.without_secrets(manifest) for manifest in _generated(model, None)], endpoints=endpoints(model, {})
-    )
+    with uncollected():
+        model = _parsed(exposures, options, options.gateway)
+        manifests = _generated(model, None)
+    return Result([_fields.without_secrets(manifest) for manifest in manifests], endpoints=endpoints(model, {}))
 
 
 def publish(exposures: Any, options: Options, cluster: Cluster) -> Result:
@@ -83,7 +85,23 @@ def publish(exposures: Any, options: Options, cluster: Cluster) -> Result:
     Raises ModelError for a list that can't be published and ClusterError for a cluster that won't have it; in both
     cases nothing has changed. Raises StaleError when all is written but a gateway pod doesn't take it.
     """
-    wanted = exposures if options.state == "present" else []
+    with uncollected():
+        return _publish(exposures if options.state == "present" else [], options, cluster)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Leave cyclic garbage alone: looking for it takes longer than planning, which makes many objects and no cycles."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _publish(wanted: Any, options: Options, cluster: Cluster) -> Result:
     model = _parsed(wanted, options, options.gateway)
     while True:
         inventory = Inventory.read(cluster, options.set_name, model.gateway.namespace)

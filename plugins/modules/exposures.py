@@ -17,26 +17,6 @@ description:
     again keeps them.
   - Runs on the control machine, with the Python package C(kubernetes).
 options:
-  exposures:
-    description: The list. Each entry publishes one service; the collection's documentation describes every field.
-    type: list
-    elements: dict
-    default: []
-  api:
-    description: Which API's objects are made.
-    type: str
-    choices: [istio, gateway_api]
-    default: istio
-  gateway:
-    description:
-      - The gateway to publish through, for entries that don't name their own.
-      - When not given, C(istio-ingressgateway) in C(istio-system), or the only other one that there is.
-    type: dict
-  set:
-    description:
-      - The name of this list. Objects of other sets are never touched, and a name that another set holds is an error.
-    type: str
-    default: default
   state:
     description:
       - With V(present) the cluster holds what the list says.
@@ -69,6 +49,7 @@ options:
     type: int
     default: 120
 extends_documentation_fragment:
+  - edgeway.istio.exposures
   - kubernetes.core.k8s_auth_options
 attributes:
   check_mode:
@@ -223,7 +204,7 @@ def main() -> None:
         changes=[change.summary() for change in result.changes],
         findings=result.findings,
         endpoints=result.endpoints,
-        diff=result.diff,
+        diff=result.diff if module._diff else [],
         pods=result.pods,
     )
 

@@ -191,7 +191,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     for warning in result.warnings:
         module.warn(warning)
-    module.exit_json(changed=result.changed, service=result.service, diff=result.diff)
+    module.exit_json(changed=result.changed, service=result.service, diff=result.diff if module._diff else [])
 
 
 if __name__ == "__main__":
