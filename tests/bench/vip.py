@@ -72,7 +72,7 @@ def tries(names: Sequence[str], count: int, edges: Sequence[Machine], vip: str, 
 
 def one_after_the_other(count: int, seed: int, edges: Sequence[Machine], vip: str) -> int:
     """Random faults, each mended before the next; exactly one holder within 2 s of each and of its healing."""
-    choose = random.Random(seed)
+    choose = random.Random(seed)  # noqa: S311  faults, not keys
     names = [name for name in faults.FAULTS if name not in ("node-lost", "peer-rebooted", "partition", "check-failed")]
     names = [name for name in names if name != "all-checks-failed"]
     slowest: dict[str, float] = {}
@@ -125,7 +125,9 @@ def quiet(minutes: float, cores: int, edges: Sequence[Machine], vip: str) -> int
             time.sleep(minutes * 60)
             end = time.monotonic()
         moves = sum(
-            1 for sample, after in zip(watch.samples, watch.samples[1:], strict=False) if sample.holders != after.holders
+            1
+            for sample, after in zip(watch.samples, watch.samples[1:], strict=False)
+            if sample.holders != after.holders
         )
         found = watch.tally(began, end)
     print(

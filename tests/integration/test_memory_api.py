@@ -114,7 +114,7 @@ def service_entry(choose: random.Random) -> Json:
     if choose.random() < 0.5:
         spec["resolution"] = "DNS"
     if choose.random() < 0.3:
-        spec["workloadSelector"] = {"labels": {key: "x" for key in some(choose, ["a", "b"])}}
+        spec["workloadSelector"] = {"labels": dict.fromkeys(some(choose, ["a", "b"]), "x")}
     return {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "spec": spec}
 
 
@@ -169,7 +169,9 @@ class Both:
         answers = []
         for server in self.servers:
             try:
-                answers.append(normal(server.request(method, path, **request)[0], dry="dryRun" in request.get("query", {})))
+                answers.append(
+                    normal(server.request(method, path, **request)[0], dry="dryRun" in request.get("query", {}))
+                )
             except RefusedError as refused:
                 answers.append(error(refused))
         return answers

@@ -185,7 +185,11 @@ def validate(kind: Kind, new: Object, old: Object | None, others: Iterable[Objec
     """Return what is wrong with an object that is about to be stored."""
     if kind.name == "Service":
         return _allocatable(new, old, others, dry=dry) or _valid_service(new, old)
-    missing = [(".".join(path), "Required value") for path in _REQUIRED.get((kind.group, kind.name), ()) if not _there(new, path)]
+    missing = [
+        (".".join(path), "Required value")
+        for path in _REQUIRED.get((kind.group, kind.name), ())
+        if not _there(new, path)
+    ]
     if kind.group and "spec" in new and _has_null(new["spec"]):
         missing.append(("spec", "Invalid value: null"))
     return missing
