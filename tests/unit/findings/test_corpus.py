@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 
 import pytest
@@ -54,3 +55,20 @@ def test_what_is_found_reads_well() -> None:
             assert not re.search(r"`None`|\bNone[:/,]|[{}]|\[\]", one.reason + one.cure), one
             assert one.objects, one
             assert one.code in _findings.CODES
+
+
+def test_every_code_is_documented_and_in_a_set_up() -> None:
+    text = (pathlib.Path(__file__).parents[3] / "docs/findings.md").read_text()
+    documented = [
+        code
+        for line in re.findall(r"^### (.+)$", text, re.MULTILINE)
+        for code in re.findall(r"[a-z0-9-]+(?![^(]*\))", line)
+    ]
+    assert sorted(documented) == sorted(_findings.CODES)
+    for entry in text.split("\n### ")[1:]:
+        assert all(f"\n- {part}: " in entry for part in ("Client", "Why", "Cure")), entry
+    used = {setup.expect for setup in BROKEN} | {code for setup in BROKEN for code in setup.also}
+    # Told by Istio's own conditions, by comparing with what is there, or by what may not be read
+    others = {"gateway-not-programmed", "route-not-accepted", "route-api-old", "name-taken", "port-taken",
+              "node-port-taken", "envoy-filter", "unread"}  # fmt: skip
+    assert set(_findings.CODES) - used == others
