@@ -73,6 +73,7 @@ class Settings:
     """One installation: a control plane and its gateways. Empty `hub`, `tag` and `revision` are the installer's own.
 
     `values` are Helm values of istiod's chart, `operator` is merged over the IstioOperator's spec (istioctl alone).
+    `automated` says where the pods of Gateways stand that Istio makes itself for the Gateway API; its name counts not.
     """
 
     namespace: str = SYSTEM_NAMESPACE
@@ -83,6 +84,7 @@ class Settings:
     values: Mapping[str, Any] = field(default_factory=dict)
     operator: Mapping[str, Any] = field(default_factory=dict)
     gateways: tuple[Gateway, ...] = ()
+    automated: Gateway | None = None
 
     @property
     def istiod(self) -> str:
@@ -153,6 +155,38 @@ def _problems(gateway: Gateway, path: str, before: Iterable[Gateway]) -> Iterato
         yield Problem(f"{path}.replicas", f"{gateway.replicas} leaves {name} without a pod", "Use 1 or more")
 
 
+_GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+
+
+def _class_defaults(automated: Gateway | None) -> Object:
+    """Values by which istiod places the pods of each Gateway of class `istio`, as we place those of our own.
+
+    The Service is left out: a class or traffic policy there would break a Gateway whose annotation asks for ClusterIP.
+    """
+    if automated is None or not automated.edges:
+        return {}
+    # One pod of each Gateway on an edge, not one of all Gateways
+    apart = {
+        "labelSelector": {"matchExpressions": [{"key": _GATEWAY_NAME, "operator": "Exists"}]},
+        "matchLabelKeys": [_GATEWAY_NAME],
+        "topologyKey": _HOSTNAME,
+    }
+    pod: Object = {
+        "affinity": {
+            "nodeAffinity": _on(automated.edges),
+            "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]},
+        }
+    }
+    if automated.tolerations:
+        pod["tolerations"] = [dict(each) for each in automated.tolerations]
+    deployment = {"replicas": len(automated.edges), "strategy": copy.deepcopy(_IN_PLACE), "template": {"spec": pod}}
+    return {"gatewayClasses": {"istio": {"deployment": {"spec": deployment}}}}
+
+
+#: With anti-affinity a surge pod would have no node left, so a rollout replaces in place.
+_IN_PLACE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+
+
 # --- for istioctl ---
 
 
@@ -161,7 +195,7 @@ def operator(settings: Settings) -> Object:
     spec: Object = {
         "profile": settings.profile,
         "components": {"ingressGateways": [_component(each) for each in settings.gateways]},
-        "values": merged(_own_values(settings), settings.values),
+        "values": merged(_own_values(settings) | _class_defaults(settings.automated), settings.values),
     }
     for key in ("hub", "tag", "revision"):
         if getattr(settings, key):
@@ -187,13 +221,12 @@ def _own_values(settings: Settings) -> Object:
 def _component(gateway: Gateway) -> Object:
     settings: Object = {"service": _service(gateway), "replicaCount": len(gateway.edges) or gateway.replicas}
     if gateway.edges:
-        # With anti-affinity a surge pod would have no node left, so a rollout replaces in place.
         apart = [{"labelSelector": {"matchLabels": gateway.labels}, "topologyKey": _HOSTNAME}]
         settings["affinity"] = {
             "nodeAffinity": _on(gateway.edges),
             "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": apart},
         }
-        settings["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+        settings["strategy"] = copy.deepcopy(_IN_PLACE)
     if gateway.service_annotations:
         settings["serviceAnnotations"] = dict(gateway.service_annotations)
     settings |= _pod(gateway)
@@ -245,7 +278,7 @@ def releases(settings: Settings) -> list[Release]:
     common: Object = {"global": world | images}
     if settings.profile not in _PLAIN_PROFILES:
         common["profile"] = settings.profile
-    istiod = merged(common, {"ownerName": OWNER, "revision": settings.revision})
+    istiod = merged(common, {"ownerName": OWNER, "revision": settings.revision} | _class_defaults(settings.automated))
     suffix = f"-{settings.revision}" if settings.revision else ""
     found = [Release("istio-base", space, "base", {"global": world, "defaultRevision": settings.revision or "default"})]
     if settings.profile == "ambient":

@@ -133,6 +133,12 @@ options:
         description:
           - Merged over the gateway's C(k8s) settings in the IstioOperator, or over the values of its chart.
         type: dict
+  place_automated:
+    description:
+      - Whether pods of Gateways of class C(istio), which Istio itself makes, are placed on O(edges) as well.
+      - Their Service's type is the Gateway's own affair, by the annotation C(networking.istio.io/service-type).
+    type: bool
+    default: false
   move_gateways:
     description:
       - For an upgrade by revision, the names of gateways that are moved to this revision now. Others of the list that
@@ -268,6 +274,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelE
 
 def main() -> None:
     spec = {**_arguments.INSTALLATION, "move_gateways": {"type": "list", "elements": "str"}}
+    spec["place_automated"] = {"type": "bool", "default": False}
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     module.no_log_values -= _arguments.plain_values(module.params["kubeconfig"])
     try:
@@ -287,6 +294,7 @@ def run(module: AnsibleModule) -> dict:
             edges=params["edges"],
             tolerations=params["gateway_tolerations"],
         ),
+        automated=automated(params) if params["place_automated"] else None,
         **{name: params[name] for name in ("namespace", "profile", "hub", "tag", "revision", "values", "operator")},
     )
     if params["method"] == "existing":
@@ -316,6 +324,12 @@ def run(module: AnsibleModule) -> dict:
     )
     result = _installing.ensure(installer, settings, cluster, options)
     return {**outcome(module, result), "images": _installed.images(installer.render())}
+
+
+def automated(params: dict) -> _installation.Gateway:
+    return _installation.Gateway(
+        name="automated", edges=tuple(params["edges"]), tolerations=tuple(params["gateway_tolerations"])
+    )
 
 
 def existing(module: AnsibleModule, settings: _installation.Settings) -> dict:

@@ -189,3 +189,16 @@ def test_a_host_and_a_token_become_a_kubeconfig() -> None:
         "certificate-authority": "/ca",
         "insecure-skip-tls-verify": True,
     }
+
+
+def test_automated_gateways_are_placed_on_the_edges_one_pod_of_each_gateway() -> None:
+    settings = Settings(automated=_installation.Gateway("automated", edges=("n1", "n2")))
+    for values in (_installation.operator(settings)["spec"]["values"], released(settings)["istiod"].values):
+        spec = values["gatewayClasses"]["istio"]["deployment"]["spec"]
+        assert spec["replicas"] == 2
+        assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+        (apart,) = spec["template"]["spec"]["affinity"]["podAntiAffinity"][
+            "requiredDuringSchedulingIgnoredDuringExecution"
+        ]
+        assert apart["matchLabelKeys"] == ["gateway.networking.k8s.io/gateway-name"]
+    assert "gatewayClasses" not in _installation.operator(Settings())["spec"]["values"]
