@@ -14,6 +14,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._findings_tls import
 from ansible_collections.edgeway.istio.plugins.module_utils._findings_view import View, ready_nodes, target_of
 from ansible_collections.edgeway.istio.plugins.module_utils._findings_world import (
     ERROR,
+    UNKNOWN,
     WARNING,
     Manifest,
     Place,
@@ -158,12 +159,15 @@ def _any_node_in(view: View, ranges: list[object]) -> bool:
 
 def names(view: View) -> None:
     """DNS: names that lead elsewhere, and outside hosts that lead back here."""
+    unanswered: list[str] = []
     for entry in view.model.exposures if view.model is not None else ():
         service = entry.service.name if entry.service else entry.gateway.service
         found = view.services.get((entry.gateway.namespace, service))
         vips = set(vips_of(found)) if found is not None else set()
         for hostname in entry.hostnames:
             answer = view.snapshot.dns.get(hostname)
+            if answer is None and vips and hostname in view.snapshot.asked:
+                unanswered.append(hostname)
             if answer is None or not vips:
                 continue
             place = Place(f"DNS {hostname}", f"{entry.at}.hostnames", entry.name)
@@ -204,6 +208,16 @@ def names(view: View) -> None:
                     f"Backend `{backend.fqdn}` has no address in DNS: requests are answered with 503.",
                     "Correct the name, or give its `address`.",
                 )
+    if unanswered:
+        more = f" and {len(unanswered) - 1} more" if len(unanswered) > 1 else ""
+        view.add(
+            "unread",
+            UNKNOWN,
+            Place(f"DNS {unanswered[0]}"),
+            f"DNS doesn't answer here for `{unanswered[0]}`{more}, so it isn't known whether it points to the VIP.",
+            "Install dnspython and configure a DNS server on the control machine, or silence `unread`.",
+            cluster=True,
+        )
 
 
 def istiod(view: View) -> None:

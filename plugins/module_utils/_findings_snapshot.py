@@ -28,6 +28,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._findings_reading im
 )
 from ansible_collections.edgeway.istio.plugins.module_utils._findings_world import Manifest, selects
 from ansible_collections.edgeway.istio.plugins.module_utils._shapes import Model, Pairs, backends_of
+from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import RESERVED
 
 Key = tuple[str, str]
 """(group, kind)."""
@@ -76,7 +77,7 @@ class SecretFacts:
 
     `chain` is the server's certificates, `authorities` those that clients' certificates are checked with. `broken` says
     why a certificate can't be read. `fits` tells whether the private key is that of the certificate, None where that
-    can't be known.
+    can't be known. `looked` is false where nothing could be, for want of the package cryptography.
     """
 
     namespace: str
@@ -88,6 +89,7 @@ class SecretFacts:
     authorities: tuple[Certificate, ...] = ()
     broken: str = ""
     fits: bool | None = None
+    looked: bool = True
 
 
 def facts_of_secret(secret: Manifest) -> SecretFacts:
@@ -99,7 +101,7 @@ def facts_of_secret(secret: Manifest) -> SecretFacts:
     authority = "cacert" if "cacert" in filled else "ca.crt"
     chain: tuple[Certificate, ...] = ()
     authorities: tuple[Certificate, ...] = ()
-    broken, fits = "", None
+    broken, fits, looked = "", None, True
     try:
         chain = _certificates.read(data.get(certificate, b""))
         if certificate in filled and not chain:
@@ -110,7 +112,7 @@ def facts_of_secret(secret: Manifest) -> SecretFacts:
         if chain and key in filled:
             fits = _fits(data[certificate], data[key])
     except ImportError:
-        broken = ""
+        looked = False
     except ValueError:
         broken = f"{certificate} can't be read as a certificate"
     return SecretFacts(
@@ -123,6 +125,7 @@ def facts_of_secret(secret: Manifest) -> SecretFacts:
         authorities,
         broken,
         fits,
+        looked,
     )
 
 
@@ -156,7 +159,7 @@ class Snapshot:
     """A cluster at one moment. `unread` holds, by kind, the namespaces that may not be read; empty text for all.
 
     `secrets` are by (namespace, name); `elsewhere` are missing Secrets that lie in another namespace. `dns` holds what
-    names resolve to: () for nothing, and no entry where it wasn't asked or not answered. `meshes` are the mesh
+    names resolve to: () for nothing, and no entry where there was no answer to what was `asked`. `meshes` are the mesh
     configurations by (namespace, revision), `kube_proxy` the KubeProxyConfiguration, empty where there is none.
     """
 
@@ -165,6 +168,7 @@ class Snapshot:
     secrets: Mapping[tuple[str, str], SecretFacts] = field(default_factory=dict)
     elsewhere: frozenset[tuple[str, str]] = frozenset()
     dns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
     meshes: Mapping[tuple[str, str], Manifest] = field(default_factory=dict)
     kube_proxy: Manifest = field(default_factory=dict)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -207,6 +211,7 @@ def read(
         reader.secrets,
         reader.elsewhere(),
         dict(resolve(names)) if resolve is not None and names else {},
+        frozenset(names) if resolve is not None else frozenset(),
         reader.meshes,
         reader.kube_proxy,
     )
@@ -284,7 +289,10 @@ class _Reader:
 
     def gateway_pods(self) -> None:
         """Read the gateways' pods by their labels, and istiod's."""
-        selectors = ["app=istiod", DEPLOYED]
+        selectors = ["app=istiod"]
+        deployed = [one for one in self.objects[API_GATEWAY] if not (one.get("spec") or {}).get("addresses")]
+        if deployed or any(entry.gateway.deploy for entry in (self.model.exposures if self.model else ())):
+            selectors.append(DEPLOYED)
         selectors += [",".join(f"{key}={value}" for key, value in pairs) for pairs in sorted(self._selectors())]
         self._pods([("", labels) for labels in selectors])
 
@@ -441,12 +449,17 @@ class _Reader:
         return frozenset(found)
 
     def hostnames(self) -> set[str]:
-        """Return the names that clients and the gateway will look up."""
+        """Return the names that clients and the gateway will look up, those that public DNS may know."""
         found: set[str] = set()
         for entry in self.model.exposures if self.model else ():
             found |= {name for name in entry.hostnames if not name.startswith("*")}
             found |= {backend.fqdn for backend, _at in backends_of(entry) if backend.outside and not backend.address}
-        return found
+        return {name for name in found if not _reserved(name)}
+
+
+def _reserved(name: str) -> bool:
+    labels = name.lower().rstrip(".").split(".")
+    return len(labels) == 1 or any(".".join(labels[index:]) in RESERVED for index in range(len(labels)))
 
 
 def _credential_names(server: Manifest) -> list[str]:

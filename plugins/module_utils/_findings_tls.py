@@ -15,6 +15,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._findings_snapshot i
 from ansible_collections.edgeway.istio.plugins.module_utils._findings_view import View
 from ansible_collections.edgeway.istio.plugins.module_utils._findings_world import (
     ERROR,
+    UNKNOWN,
     WARNING,
     Listener,
     Manifest,
@@ -188,6 +189,15 @@ def granted(view: View, kind: str, source: str, wanted: str, namespace: str, nam
 
 def _certificate(view: View, place: Place, facts: SecretFacts, names: list[str], shown: str = "") -> None:
     shown = shown or place.object
+    if not facts.looked:
+        view.add(
+            "unread",
+            UNKNOWN,
+            Place("Python package cryptography"),
+            "The Python package cryptography is missing, so certificates weren't looked at.",
+            "Install it on the control machine.",
+            cluster=True,
+        )
     if facts.broken:
         view.add(
             "certificate-unreadable",
