@@ -40,6 +40,7 @@ def vrrp_plan(
     checks: Any = (),
     preempt: bool = False,
     replace_config: bool = False,
+    virtual_servers: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Give one edge's virtual routers as plain data; problems as sentences."""
     plan = _vrrp.plan(
@@ -48,6 +49,7 @@ def vrrp_plan(
         edge=edge,
         edges=[_edge(name, hostvars[name]) for name in edges],
         links=facts["links"],
+        lacks_ipvs=bool(virtual_servers) and not facts["ipvs"],
         foreign_config=facts["config"] == "foreign" and not replace_config,
         preempt=preempt,
     )

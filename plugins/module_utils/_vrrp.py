@@ -290,6 +290,7 @@ def plan(
     links: Sequence[Mapping[str, Any]],
     preempt: bool,
     foreign_config: bool = False,
+    lacks_ipvs: bool = False,
 ) -> Plan:
     """Work out the virtual routers of `edge`.
 
@@ -311,6 +312,12 @@ def plan(
             "keepalived_replace_config",
             f"edge {edge} has a keepalived.conf that this role didn't write",
             "Move it away, or set keepalived_replace_config to have it replaced and a copy kept",
+        )
+    if lacks_ipvs:
+        log.add(
+            "keepalived_virtual_servers",
+            f"need IPVS, and the kernel of edge {edge} has no module ip_vs",
+            "Install a kernel with it, or forward in another way",
         )
     own = {vip.address.ip for vip in wanted}
     instances = []

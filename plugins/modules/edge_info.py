@@ -76,6 +76,11 @@ configured:
   type: list
   elements: str
   sample: [192.0.2.100]
+ipvs:
+  description: Whether the kernel has IPVS, or a module for it.
+  returned: always
+  type: bool
+  sample: false
 guard:
   description: Whether the role's guard is installed.
   returned: always
@@ -130,6 +135,13 @@ def _config(path: str, mark: str) -> dict[str, Any]:
     if mark not in text:
         return {"config": "foreign", "configured": []}
     return {"config": "ours", "configured": list(_keepalived.configured_vips(text))}
+
+
+def _ipvs(module: AnsibleModule) -> bool:
+    if Path("/proc/net/ip_vs").exists():
+        return True
+    modprobe = module.get_bin_path("modprobe")
+    return bool(modprobe) and module.run_command([modprobe, "--dry-run", "ip_vs"])[0] == 0
 
 
 def _drained() -> bool:
@@ -196,6 +208,7 @@ def main() -> None:
         "keepalived": module.get_bin_path("keepalived") or "",
         "running": unit.get("ActiveState") in ("active", "reloading"),
         **_config(module.params["config"], module.params["mark"]),
+        "ipvs": _ipvs(module),
         "guard": GUARD.exists(),
         "drained": _drained(),
         "now": time.time(),

@@ -184,6 +184,11 @@ def test_the_narrowest_network_decides_the_interface() -> None:
             {"foreign_config": True},
             ["keepalived_replace_config: edge node2 has a keepalived.conf that this role didn't write"],
         ),
+        (
+            [{"address": "192.0.2.100"}],
+            {"lacks_ipvs": True},
+            ["keepalived_virtual_servers: need IPVS, and the kernel of edge node2 has no module ip_vs"],
+        ),
         ([], {"checks": [{"name": "A b", "command": "true"}]}, ["keepalived_checks[0].name: `A b` is not a name"]),
         ([], {"checks": [{"name": "a"}]}, ["keepalived_checks[0].command: is missing"]),
         ([], {"checks": "true"}, ["keepalived_checks: is not a list"]),
