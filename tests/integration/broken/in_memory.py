@@ -26,8 +26,8 @@ def findings(setup: SetUp, state: State) -> list[Finding]:
     return _findings.findings(model, snapshot, edges=setup.edges)
 
 
-def snapshot_of(setup: SetUp, state: State) -> Snapshot:
-    """Return the cluster with the base, the patches and the objects of a set-up."""
+def manifests_of(setup: SetUp, state: State) -> list[Json]:
+    """Return all that would be in the cluster: the base, the patches and the objects of a set-up, and their pods."""
     objects = {**setups.installed(), **setups.base()}
     whole = {key: setups.manifest(key, body) for key, body in objects.items()}
     for key, patch in state.patch.items():
@@ -36,7 +36,12 @@ def snapshot_of(setup: SetUp, state: State) -> Snapshot:
     times = (f"2026-01-01T00:{minute:02d}:{second:02d}Z" for minute, second in itertools.product(range(60), range(60)))
     found = [_stamped(one, time) for one, time in zip(whole.values(), times, strict=False)]
     found += _pods(found)
-    found += _slices(found)
+    return found + _slices(found)
+
+
+def snapshot_of(setup: SetUp, state: State) -> Snapshot:
+    """Return what would be read of it, with every right in the gateway's namespace."""
+    found = manifests_of(setup, state)
     secrets = {(one["metadata"].get("namespace"), one["metadata"]["name"]) for one in found if one["kind"] == "Secret"}
     found = [one for one in found if one["kind"] != "Secret" or one["metadata"]["namespace"] == "fx-edge"]
     elsewhere = frozenset((str(space), name) for space, name in secrets if space != "fx-edge")

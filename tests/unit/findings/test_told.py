@@ -1,0 +1,133 @@
+"""Findings that no set-up has: Istio's own conditions, old APIs, EnvoyFilters; and how fast all of it is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from ansible_collections.edgeway.istio.plugins.module_utils import _findings, _findings_snapshot
+from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
+from integration.broken import in_memory, setups
+from integration.broken.setups import SetUp, State
+
+EMPTY = next(one for one in setups.load("sound") if one.name == "one-name")
+API = next(one for one in setups.load("sound") if one.name == "api-shared-gateway")
+
+
+def survey(setup: SetUp, *more: dict[str, Any], without: tuple[str, ...] = ()) -> list[str]:
+    found = [one for one in in_memory.manifests_of(setup, setup.broken) if one["kind"] not in without]
+    found = [one for one in found if one["kind"] != "Secret"]
+    return [one.code for one in _findings.survey(_findings_snapshot.of_objects([*found, *more]))]
+
+
+def condition(kind: str, status: str, generation: int = 2) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "status": status,
+        "reason": "Why",
+        "message": "That is why.",
+        "observedGeneration": generation,
+    }
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ([condition("Accepted", "True"), condition("Programmed", "True")], []),
+        ([condition("Accepted", "True"), condition("Programmed", "False")], ["gateway-not-programmed"]),
+        ([condition("Accepted", "False"), condition("Programmed", "False")], ["gateway-not-programmed"]),
+        ([condition("Programmed", "False", generation=1)], []),
+    ],
+)
+def test_what_istio_says_of_a_gateway(conditions: list[dict[str, Any]], expected: list[str]) -> None:
+    gateway = setups.manifest("KubeGateway fx-edge/api", API.broken.objects["KubeGateway fx-edge/api"])
+    gateway["metadata"]["generation"] = 2
+    gateway["status"] = {"conditions": conditions}
+    found = in_memory.manifests_of(API, API.broken)
+    found = [one for one in found if one["kind"] not in ("Secret", "Gateway")]
+    codes = [one.code for one in _findings.survey(_findings_snapshot.of_objects([*found, gateway]))]
+    assert codes == expected
+
+
+def test_what_istio_says_of_a_route() -> None:
+    route = setups.manifest("HTTPRoute fx-app/web", API.broken.objects["HTTPRoute fx-app/web"])
+    route["metadata"]["generation"] = 2
+    said = [condition("Accepted", "True"), condition("ResolvedRefs", "False")]
+    route["status"] = {"parents": [{"controllerName": "istio.io/gateway-controller", "conditions": said},
+                                   {"controllerName": "example.com/other", "conditions": said}]}  # fmt: skip
+    assert survey(API, route, without=("HTTPRoute",)) == ["route-not-accepted"]
+
+
+def test_tcp_routes_of_an_old_version() -> None:
+    route = setups.manifest(
+        "TCPRoute fx-app/db", {"parentRefs": [{"name": "api", "namespace": "fx-edge"}], "rules": []}
+    )
+    route["apiVersion"] = "gateway.networking.k8s.io/v1alpha2"
+    assert survey(API, route) == ["route-api-old"]
+
+
+@pytest.mark.parametrize(
+    ("place", "spec", "expected"),
+    [
+        (
+            "fx-edge/f",
+            {"workloadSelector": {"labels": {"istio": "fx-gateway"}}, "configPatches": [{}]},
+            ["envoy-filter"],
+        ),
+        ("fx-system/f", {"configPatches": [{"match": {"context": "GATEWAY"}}]}, ["envoy-filter"]),
+        ("fx-system/f", {"configPatches": [{"match": {"context": "SIDECAR_INBOUND"}}]}, []),
+        ("fx-app/f", {"configPatches": [{}]}, []),
+        ("fx-edge/f", {"workloadSelector": {"labels": {"istio": "other"}}, "configPatches": [{}]}, []),
+    ],
+)
+def test_envoy_filters_on_the_gateway(place: str, spec: dict[str, Any], expected: list[str]) -> None:
+    assert survey(EMPTY, setups.manifest(f"EnvoyFilter {place}", spec)) == expected
+
+
+def test_a_class_of_another_controller() -> None:
+    setup = next(one for one in setups.load("sound") if one.name == "list-by-the-gateway-api")
+    state = State(setup.broken.exposures, {"GatewayClass istio": {"controllerName": "example.com/other"}}, {})
+    found = in_memory.findings(setup, state)
+    assert [(one.code, one.severity) for one in found] == [("gateway-class-missing", "error")]
+
+
+def test_a_certificate_in_the_list_is_looked_at_without_a_cluster() -> None:
+    def made(wanted: dict[str, Any]) -> list[str]:
+        data = setups.manifest("Secret a/b", {"certificate": wanted})["data"]
+        import base64  # noqa: PLC0415
+
+        text = {key: base64.b64decode(value).decode() for key, value in data.items()}
+        entry = {"name": "web", "namespace": "web", "protocol": "HTTPS", "hostnames": ["web.fx.example"],
+                 "tls": {"certificate": text["tls.crt"], "private_key": text["tls.key"]},
+                 "backend": {"service": "web", "port": 80}}  # fmt: skip
+        return [one.code for one in _findings.findings(parse([entry]))]
+
+    assert made({"names": ["web.fx.example"]}) == []
+    assert made({"names": ["www.fx.example"], "until": -0.5}) == ["certificate-expired", "certificate-hostname"]
+    assert made({"names": ["web.fx.example"], "key": "other"}) == ["certificate-key"]
+
+
+def test_a_thousand_exposures_beside_a_thousand_of_others_are_looked_at_in_a_second() -> None:
+    entries = [
+        {"name": f"e{number}", "namespace": "fx-app", "protocol": "HTTP", "hostnames": [f"e{number}.fx.example"],
+         "backend": {"service": "web", "port": 80}}
+        for number in range(1000)
+    ]  # fmt: skip
+    objects: dict[str, Any] = {}
+    for number in range(1000):
+        name = f"t{number}.fx.example"
+        server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": [name]}
+        objects[f"Gateway fx-b/g{number}"] = {"selector": {"istio": "fx-gateway"}, "servers": [server]}
+        route = [{"destination": {"host": "other", "port": {"number": 80}}}]
+        objects[f"VirtualService fx-b/v{number}"] = {
+            "hosts": [name],
+            "gateways": [f"g{number}"],
+            "http": [{"route": route}],
+        }
+    state = State(entries, objects, {})
+    snapshot = in_memory.snapshot_of(EMPTY, state)
+    model = parse(entries, set_name="fx", gateway=setups.GATEWAY)
+    began = time.process_time()
+    assert _findings.findings(model, snapshot) == []
+    assert time.process_time() - began < 1.0
