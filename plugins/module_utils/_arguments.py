@@ -101,7 +101,7 @@ _LIST = _list(
     external_traffic_policy=_TEXT,
 )
 
-PUBLISH = ("api", "gateway", "state", "prune", "validate", "force", "wait", "wait_timeout")
+PUBLISH = ("api", "gateway", "state", "prune", "validate", "strict", "silence", "force", "wait", "wait_timeout")
 """Options of the module exposures that are fields of _publish.Options by the same name."""
 
 EXPOSURES: dict[str, Any] = {
@@ -113,6 +113,8 @@ EXPOSURES: dict[str, Any] = {
     "state": {"choices": ["present", "absent", "rendered"], "default": "present"},
     "prune": {"type": "bool", "default": True},
     "validate": {"type": "bool", "default": True},
+    "strict": {"type": "bool", "default": False},
+    "silence": {**_list(code={"required": True}, reason={"required": True}), "default": []},
     "force": {"type": "bool", "default": False},
     "wait": {"type": "bool", "default": True},
     "wait_timeout": {"type": "int", "default": 120},

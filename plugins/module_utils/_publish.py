@@ -16,6 +16,8 @@ from typing import Any
 from ansible_collections.edgeway.istio.plugins.module_utils import (
     _changes,
     _fields,
+    _findings,
+    _findings_snapshot,
     _gateway_api,
     _inventory,
     _istio_api,
@@ -27,6 +29,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils import (
 )
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change, Step
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
+from ansible_collections.edgeway.istio.plugins.module_utils._findings_world import ERROR, Finding
 from ansible_collections.edgeway.istio.plugins.module_utils._inventory import BusyError, Inventory
 from ansible_collections.edgeway.istio.plugins.module_utils._model import Exposure, Gateway, Model, ModelError, parse
 
@@ -43,6 +46,8 @@ class Options:
     state: str = "present"
     prune: bool = True
     validate: bool = True
+    strict: bool = False
+    silence: Sequence[Mapping[str, Any]] = ()
     force: bool = False
     check: bool = False
     wait: bool = True
@@ -60,7 +65,7 @@ class Result:
 
     manifests: list[Manifest]
     changes: list[Change] = field(default_factory=list)
-    findings: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     endpoints: list[dict[str, Any]] = field(default_factory=list)
     diff: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -76,7 +81,21 @@ def render(exposures: Any, options: Options) -> Result:
     with uncollected():
         model = _parsed(exposures, options, options.gateway)
         manifests = _generated(model, None)
-    return Result([_fields.without_secrets(manifest) for manifest in manifests], endpoints=endpoints(model, {}))
+        findings = _settled(_findings.findings(model) if options.validate else [], options)
+    return Result(
+        [_fields.without_secrets(manifest) for manifest in manifests],
+        findings=findings,
+        endpoints=endpoints(model, {}),
+    )
+
+
+def _settled(found: Iterable[Finding], options: Options) -> list[Finding]:
+    """Return the findings as the user wants them; ApplyError with all that can't be published with."""
+    findings = _findings.settle(found, strict=options.strict, silence=options.silence)
+    errors = [f"{one.reason} {one.cure}".strip() for one in _findings.stopping(findings)]
+    if errors:
+        raise _write.ApplyError(errors)
+    return findings
 
 
 def publish(exposures: Any, options: Options, cluster: Cluster) -> Result:
@@ -129,7 +148,7 @@ class Plan:
     changes: list[Change]
     services: Mapping[_kinds.Key, Manifest]
     results: Mapping[_kinds.Key, Manifest]
-    findings: list[dict[str, Any]]
+    findings: list[Finding]
     warnings: list[str]
     shared_hosts: frozenset[str]
 
@@ -162,15 +181,15 @@ def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, 
     if options.state == "present":
         model = _with_gateway(exposures, options, model, services)
     desired = _generated(model, cluster)
-    live = _snapshot(cluster, desired, inventory, options.set_name, services)
+    live, known = _snapshot(cluster, desired, inventory, options.set_name, services)
     changes, taken = _changes.plan(desired, live, set_name=options.set_name, prune=options.prune)
     ports, warnings = _port_changes(model, services, inventory, options)
-    findings = [_taken_finding(entry) for entry in taken]
+    found = [_taken_finding(entry, model) for entry in taken]
     if options.validate:
-        findings += port_findings(ports, services.values())
-    errors = [str(finding["message"]) for finding in findings if finding["severity"] == "error"]
-    if errors:
-        raise _write.ApplyError(errors)
+        found += port_findings(ports, services.values())
+        if options.state == "present":
+            found += _findings.findings(model, _findings_snapshot.read(cluster, model, known=known))
+    findings = _settled(found, options)
     changes = _changes.ordered(changes + ports)
     absent = [change for change in changes if change.before is None and change.verb == "update"]
     tried = _write.dry_run(
@@ -376,8 +395,11 @@ def _snapshot(
     inventory: Inventory,
     set_name: str,
     services: Mapping[_kinds.Key, Manifest],
-) -> list[Manifest]:
-    """Return what is there of the kinds that matter: one LIST a kind, by namespace where that is all we may do."""
+) -> tuple[list[Manifest], dict[tuple[str, str], list[Manifest]]]:
+    """Return what is there of the kinds that matter: one LIST a kind, by namespace where that is all we may do.
+
+    Also, by kind, what was listed whole: others need not ask again.
+    """
     versions: dict[tuple[str, str], str] = {}
     for manifest in desired:
         kind = _kinds.kind_of(manifest)
@@ -389,21 +411,24 @@ def _snapshot(
     versions.pop(("", "Service"), None)
     namespaces = sorted({manifest["metadata"]["namespace"] for manifest in desired} | inventory.namespaces)
     labels = {_kinds.MANAGED_BY: "edgeway", _kinds.SET_LABEL: set_name}
+    known: dict[tuple[str, str], list[Manifest]] = {("", "Service"): list(services.values())}
 
     def read(entry: tuple[tuple[str, str], str]) -> list[Manifest]:
-        (_group, name), version = entry
+        (group, name), version = entry
         # Other people's Secrets and ConfigMaps are none of our business
         selector = labels if name in ("Secret", "ConfigMap") else None
         try:
             found = cluster.find(version, name, None, selector)
+            if selector is None:
+                known[group, name] = found
         except RefusedError as refused:
             if refused.status != 403:
                 raise
             found = [item for space in namespaces for item in cluster.find(version, name, space, selector)]
         if selector:
-            known = {_kinds.key_of(item) for item in found}
+            ours = {_kinds.key_of(item) for item in found}
             for manifest in desired:
-                if manifest["kind"] == name and _kinds.key_of(manifest) not in known:
+                if manifest["kind"] == name and _kinds.key_of(manifest) not in ours:
                     single = cluster.get(version, name, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
                     if single is not None:
                         found.append(single)
@@ -412,7 +437,7 @@ def _snapshot(
     kinds = [(key, version) for key, version in sorted(versions.items()) if cluster.serves(version, key[1])]
     found = [item for items in cluster.every(read, kinds) for item in items]
     found = [item for item in found if (item["kind"], item["metadata"]["name"]) != ("ConfigMap", inventory.name)]
-    return found + list(services.values())
+    return found + list(services.values()), known
 
 
 def _port_changes(
@@ -459,16 +484,14 @@ def _port_change(service: Manifest, ports: list[Manifest], manager: str) -> Chan
     return Change("unchanged" if settled else "update", service, manifest, manager)
 
 
-def _finding(code: str, message: str, cure: str, objects: list[str], **more: Any) -> dict[str, Any]:
-    return {"code": code, "severity": "error", "message": f"{message} {cure}", "objects": objects, "cure": cure, **more}
+def _taken_finding(taken: _changes.Taken, model: Model) -> Finding:
+    reason, _dot, cure = str(taken).partition(". ")
+    name = taken.manifest["metadata"]["name"]
+    exposure = next((entry.name for entry in model.exposures if entry.name == name), "")
+    return Finding("name-taken", ERROR, exposure, "name", (_kinds.shown(taken.manifest),), f"{reason}.", cure)
 
 
-def _taken_finding(taken: _changes.Taken) -> dict[str, Any]:
-    message, _dot, cure = str(taken).partition(". ")
-    return _finding("name-taken", message + ".", cure, [_kinds.shown(taken.manifest)])
-
-
-def port_findings(changes: Iterable[Change], services: Iterable[Manifest]) -> list[dict[str, Any]]:
+def port_findings(changes: Iterable[Change], services: Iterable[Manifest]) -> list[Finding]:
     """Return why ports of ours can't go onto a Service: another manager's entry, or a nodePort that is taken."""
     node_ports = {
         port["nodePort"]: (service, port)
@@ -493,13 +516,15 @@ def port_findings(changes: Iterable[Change], services: Iterable[Manifest]) -> li
                 ]
                 if there is not None and name in port and others and there.get(name) != port[name]:
                     found.append(
-                        _finding(
+                        Finding(
                             "port-taken",
+                            ERROR,
+                            "",
+                            "port" if name == "targetPort" else "node_port",
+                            (where,),
                             f"Port {port['port']} of {where} belongs to {', '.join(map(repr, others))}, with {name} "
                             f"{there.get(name)}, not {port[name]}.",
                             f"Publish on another port, or have {others[0]!r} give up this one.",
-                            [where],
-                            field="port" if name == "targetPort" else "node_port",
                         )
                     )
             holder = node_ports.get(port.get("nodePort", 0))
@@ -507,13 +532,15 @@ def port_findings(changes: Iterable[Change], services: Iterable[Manifest]) -> li
                 holder[0]["metadata"]["uid"] == service["metadata"]["uid"] and holder[1]["port"] == port["port"]
             ):
                 found.append(
-                    _finding(
+                    Finding(
                         "node-port-taken",
+                        ERROR,
+                        "",
+                        "node_port",
+                        (where, _kinds.shown(holder[0])),
                         f"nodePort {port['nodePort']} is taken by port {holder[1]['port']} of "
                         f"{_kinds.shown(holder[0])}.",
                         "Choose another node_port.",
-                        [where, _kinds.shown(holder[0])],
-                        field="node_port",
                     )
                 )
     return found

@@ -121,7 +121,7 @@ def ensure(options: Options, cluster: Cluster) -> Result:
     if live is None and (options.selector is None or options.state == "absent"):
         return _without_service(options)
     change = _change(live, options)
-    problems = [str(finding["message"]) for finding in _publish.port_findings([change], services)]
+    problems = [f"{finding.reason} {finding.cure}" for finding in _publish.port_findings([change], services)]
     if problems:
         raise _write.ApplyError(problems)
     tried = _write.dry_run(cluster, [change], force=options.force, forgiving=options.check)

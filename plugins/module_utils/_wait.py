@@ -74,6 +74,8 @@ def until_proved(cluster: Cluster, facts: Mapping[Place, Sequence[Fact]], timeou
         for (pod, place, _wanted), outcome in zip(
             open_, cluster.every(lambda e: _lacks(cluster, e), open_), strict=True
         ):
+            if outcome is None:
+                continue
             if isinstance(outcome, str):
                 seen.unknown[pod] = outcome
             elif outcome:
@@ -107,14 +109,14 @@ def serves(pod: Mapping[str, Any]) -> bool:
     return ready and not pod["metadata"].get("deletionTimestamp")
 
 
-def _lacks(cluster: Cluster, entry: tuple[Pod, Place, list[Fact]]) -> list[str] | str:
-    """Return what a pod lacks, or why nobody may know."""
+def _lacks(cluster: Cluster, entry: tuple[Pod, Place, list[Fact]]) -> list[str] | str | None:
+    """Return what a pod lacks, or why nobody may know, or None for one that is gone by now."""
     (namespace, name), _place, wanted = entry
     try:
         config = _envoy.read(dump(cluster, namespace, name))
     except RefusedError as refused:
         if refused.status == 404:
-            return []  # gone meanwhile; the next round doesn't find it
+            return None
         if refused.status in (401, 403):
             return refused.message
         return [f"an answer ({refused.message})"]

@@ -30,9 +30,29 @@ options:
     type: bool
     default: true
   validate:
-    description: Whether findings about the cluster are looked for before anything is written.
+    description:
+      - Whether findings are looked for, and every write is tried on the server, before anything is written.
+      - Without it a refused write shows when it is its turn; what was written before is put back all the same.
     type: bool
     default: true
+  strict:
+    description: Whether findings that warn stop the run, as errors do.
+    type: bool
+    default: false
+  silence:
+    description: Findings that are known and no harm here. They stop nothing, and are returned with the reason.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      code:
+        description: The finding's code.
+        type: str
+        required: true
+      reason:
+        description: Why it is no harm.
+        type: str
+        required: true
   force:
     description: Whether fields that another field manager owns are taken over. Otherwise they are an error.
     type: bool
@@ -124,17 +144,29 @@ changes:
   sample:
     - {verb: create, api_version: networking.istio.io/v1, kind: VirtualService, namespace: bookinfo, name: bookinfo}
 findings:
-  description: What was found about the list and the cluster.
+  description: What was found about the list and the cluster, the worst first.
   returned: always
   type: list
   elements: dict
   contains:
-    code: {description: What it is., type: str}
+    code: {description: "What it is; docs/findings.md has an entry for each.", type: str}
     severity: {description: "V(error), V(warning) or V(unknown).", type: str}
-    message: {description: The reason and the cure., type: str}
-    cure: {description: What to do about it., type: str}
+    exposure: {description: "The exposure concerned, empty where it is somebody else's object.", type: str}
+    field: {description: The field concerned., type: str}
     objects: {description: The objects concerned., type: list, elements: str}
-  sample: []
+    message: {description: The reason and the cure., type: str}
+    reason: {description: What is wrong., type: str}
+    cure: {description: What to do about it., type: str}
+    silenced: {description: Why a user doesn't want to be told., type: str, returned: when it is silenced}
+  sample:
+    - code: backend-missing
+      severity: warning
+      exposure: shop
+      field: exposures[1].backend.service
+      objects: [Service shop/shop]
+      message: There is no Service shop/shop. Create it, or correct the name.
+      reason: There is no Service shop/shop.
+      cure: Create it, or correct the name.
 pods:
   description: The gateway pods that were seen to have the configuration. Empty when nothing had to be looked at.
   returned: always
@@ -172,6 +204,7 @@ endpoints:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _publish
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import ClusterError, connect
+from ansible_collections.edgeway.istio.plugins.module_utils._findings import SilenceError
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 from ansible_collections.edgeway.istio.plugins.module_utils._wait import StaleError
 
@@ -192,6 +225,8 @@ def main() -> None:
             result = _publish.publish(params["exposures"], options, connect(params))
     except ModelError as error:
         module.fail_json(msg=str(error), problems=[_arguments.problem(problem) for problem in error.problems])
+    except SilenceError as error:
+        module.fail_json(msg=str(error))
     except StaleError as error:
         module.fail_json(msg=str(error), changed=error.written, stale=error.pods)
     except ClusterError as error:
@@ -202,7 +237,7 @@ def main() -> None:
         changed=result.changed,
         manifests=result.manifests,
         changes=[change.summary() for change in result.changes],
-        findings=result.findings,
+        findings=[finding.as_dict() for finding in result.findings],
         endpoints=result.endpoints,
         diff=result.diff if module._diff else [],
         pods=result.pods,

@@ -278,7 +278,7 @@ def apply(
 
     `ignored` is the part of the object that this endpoint doesn't write.
     """
-    merged = merge(live, config, schema)
+    merged: dict[str, Any] = merge(live, config, schema)
     last = owners.get(who)
     ours = {path for path in paths_of(config, schema) if ignored is None or path[: len(ignored)] != ignored}
     owners[who] = Owner(ours, config["apiVersion"], last.time if last else now)

@@ -43,6 +43,17 @@ def gateway(**spec: Any) -> Json:
     }
 
 
+def pod(space: str, name: str, **labels: str) -> Json:
+    """Return a pod that is running and ready."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": space, "labels": labels},
+        "spec": {"nodeName": "node1", "containers": [{"name": "main", "image": "none"}]},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+    }
+
+
 HTTP = {
     "name": "shop",
     "namespace": "shop",

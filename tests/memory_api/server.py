@@ -36,7 +36,7 @@ class Request:
 
     @property
     def writes(self) -> bool:
-        return self.method != "GET" and not self.dry
+        return self.method != "GET" and not self.dry and not self.path.endswith("/portforward")
 
 
 class StatusError(Exception):
@@ -126,13 +126,20 @@ class Server:
         """Store an object as if `manager` had created it by POST."""
         kind = self._kind_of(manifest)
         with self._lock:
-            return self._create(kind, copy.deepcopy(manifest), manager, dry=False)
+            made = self._create(kind, copy.deepcopy(manifest), manager, dry=False)
+            if "status" in manifest:
+                self.objects[self._key(kind, manifest)]["status"] = copy.deepcopy(manifest["status"])
+            return made
+
+    @staticmethod
+    def _key(kind: Kind, manifest: Object) -> Key:
+        metadata = manifest["metadata"]
+        return kind.group, kind.name, metadata.get("namespace", ""), metadata["name"]
 
     def apply(self, manifest: Object, manager: str, *, force: bool = False, subresource: str = "") -> Object:
         """Store an object as if `manager` had applied it."""
         kind = self._kind_of(manifest)
-        metadata = manifest["metadata"]
-        key = (kind.group, kind.name, metadata.get("namespace", ""), metadata["name"])
+        key = self._key(kind, manifest)
         with self._lock:
             return self._apply(kind, key, copy.deepcopy(manifest), manager, force, subresource, dry=False)[0]
 
@@ -236,13 +243,13 @@ class Server:
             return 201, self._create(kind, body, manager, dry=request.dry)
         if request.method != "GET":
             raise StatusError(405, "MethodNotAllowed", "the server does not allow this method")
-        wanted = dict(part.split("=", 1) for part in request.query.get("labelSelector", "").split(",") if part)
+        wanted = request.query.get("labelSelector", "")
         items = [
             {**copy.deepcopy(found), "apiVersion": api_version}
             for key, found in sorted(self.objects.items())
             if key[:2] == (kind.group, kind.name)
             and (not namespace or key[2] == namespace)
-            and wanted.items() <= (found["metadata"].get("labels") or {}).items()
+            and _chosen(wanted, found["metadata"].get("labels") or {})
         ]
         start, limit = int(request.query.get("continue", 0)), int(request.query.get("limit", 0))
         metadata = {"resourceVersion": str(self._counter)}
@@ -295,7 +302,7 @@ class Server:
 
     def _create(self, kind: Kind, body: Object, manager: str, *, dry: bool) -> Object:
         metadata = body["metadata"]
-        key = (kind.group, kind.name, metadata.get("namespace", ""), metadata["name"])
+        key = self._key(kind, body)
         self._needs_namespace(kind, key)
         new = copy.deepcopy(body)
         if kind.has_status:
@@ -493,6 +500,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do  # noqa: N815 - names that http.server looks for
+
+
+def _chosen(selector: str, labels: dict[str, str]) -> bool:
+    """Whether labels fit a selector of the forms key=value and key."""
+    for part in selector.split(","):
+        key, equals, value = part.partition("=")
+        if key and (key not in labels or (equals and labels[key] != value)):
+            return False
+    return True
 
 
 def _now() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from memory_api import Server
-from memory_api.sample import gateway, namespace, service
+from memory_api.sample import gateway, namespace, pod, service
 
 Json = dict[str, Any]
 Run = Callable[..., Json]
@@ -24,6 +24,8 @@ def server() -> Iterator[Server]:
         for name in ("istio-system", "shop", "db"):
             running.add(namespace(name))
         running.apply(gateway(), "istio-operator")
+        labels = {"app": "istio-ingressgateway", "istio": "ingressgateway"}
+        running.add(pod("istio-system", "gateway-1", **labels))
         running.add(service("shop", "shop", 80))
         running.add(service("db", "mysql", 3306))
         running.log.clear()
