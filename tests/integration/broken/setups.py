@@ -6,9 +6,10 @@ broken/*.yml and sound/*.yml hold lists of set-ups:
 - `exposures` (with `api`, `gateway`, `edges`): a list for the collection; or `objects`: what somebody applied by hand
 - `patch`: merge patches of what base.yml and istio.yml hold, by object
 - `expect`: the code of the finding that is meant, and `also`: others that come with it
-- `ask` and `sees`: what a client does, and what it got on the lab (`ask.py`); or `unseen`: why nothing can be seen
-- `cure`: `exposures`, `objects` and `patch` that replace those above (an object that is null is dropped), and `then`:
-  what the client sees afterwards
+- `ask`: what a client does (`ask.py`); `unseen`: why nothing of it can be seen on the lab
+- `cure`: `exposures`, `objects` and `patch` that replace those above (an object that is null is dropped)
+
+What was seen on the lab, before and after the cure, is in observed.yml, written by tests/bench/findings.py.
 
 Objects are written as `Kind namespace/name: spec`. Where a body has the key spec, metadata or data, it is the whole
 object. `KubeGateway` is the Gateway API's Gateway. Deployment {echo: LABELS} is the lab's echo server, Secret
@@ -81,8 +82,6 @@ class SetUp:
     severity: str = ""
     also: tuple[str, ...] = ()
     ask: str = ""
-    sees: str = ""
-    then: str = ""
     unseen: str = ""
 
     @property
@@ -104,8 +103,6 @@ _KEYS = {
         "severity",
         "also",
         "ask",
-        "sees",
-        "then",
     ),
     *("unseen", "cure", "exposures", "objects", "patch"),
 }
@@ -138,7 +135,7 @@ def _read(family: str, entry: Json) -> SetUp:
         }
         cured = State(cure.get("exposures", first.exposures), objects, cure.get("patch", first.patch))
     dns = {name: tuple(addresses) for name, addresses in (entry.get("dns") or {}).items()}
-    texts = {key: str(entry[key]).strip() for key in ("about", "expect", "severity", "ask", "sees", "then", "unseen")
+    texts = {key: str(entry[key]).strip() for key in ("about", "expect", "severity", "ask", "unseen")
              if key in entry}  # fmt: skip
     return SetUp(
         family=family,
@@ -153,6 +150,20 @@ def _read(family: str, entry: Json) -> SetUp:
         also=tuple(entry.get("also") or ()),
         **{"about": "", **texts},
     )
+
+
+def observed() -> Json:
+    """Return what was recorded on the lab, by the names of the set-ups."""
+    path = HERE / "observed.yml"
+    return dict(yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+
+
+def observe(found: Json) -> None:
+    """Record it, in the order of the set-ups."""
+    names = [one.name for folder in ("broken", "sound") for one in load(folder)]
+    ordered = {name: found[name] for name in names if name in found}
+    head = "# What clients and tools said of each set-up on the lab. Written by tests/bench/findings.py.\n"
+    (HERE / "observed.yml").write_text(head + yaml.safe_dump(ordered, sort_keys=False, width=150))
 
 
 def base() -> Objects:
