@@ -109,8 +109,8 @@ def _http(host: VirtualHost) -> list[Manifest]:
             fresh.append((match, action))
     result = []
     # What takes everything stays apart: a replaced prefix is the one that was matched, and there it is another.
-    for (_, action), group in groupby(fresh, key=lambda step: (not step[0], step[1])):
-        matches = [match | port for match, _ in group]
+    for (_nothing, action), group in groupby(fresh, key=lambda step: (not step[0], step[1])):
+        matches = [match | port for match, _action in group]
         result.append(action if matches == [{}] else {"match": matches} | action)
     return result
 

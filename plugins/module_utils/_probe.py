@@ -36,7 +36,8 @@ def arp_answer(frame: bytes) -> tuple[str, str] | None:
     """Read who says to have which address: (address, MAC); None for what is no answer."""
     if len(frame) < 14 + _ARP.size or frame[12:14] != struct.pack("!H", ETHERTYPE_ARP):
         return None
-    _, protocol, _, _, operation, mac, sender, _, _ = _ARP.unpack_from(frame, 14)
+    fields = _ARP.unpack_from(frame, 14)
+    protocol, operation, mac, sender = fields[1], fields[4], fields[5], fields[6]
     if operation != 2 or protocol != 0x0800:
         return None
     return str(ipaddress.IPv4Address(sender)), mac_text(mac)

@@ -23,12 +23,12 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Union
 
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Log, Node, Problem, quoted
 
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+IpAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]  # noqa: UP007  pylint reads | as an operation
+IpInterface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]  # noqa: UP007
 
 MOST_EDGES = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,62}")
@@ -161,7 +161,7 @@ def _read_vip(node: Node, edges: Sequence[str]) -> Vip | None:
         router_id = int(address.ip) & 0xFF
         if router_id == 0:
             node.add("virtual_router_id", f"is missing, and {address.ip} ends in 0", "Write one from 1 to 255")
-    order = [name for _, name in node.texts("edges") or []] if "edges" in node else list(edges)
+    order = [name for _index, name in node.texts("edges") or []] if "edges" in node else list(edges)
     for name in order:
         if name not in edges:
             node.add("edges", f"`{name}` is no edge", f"The edges are {quoted(edges)}" if edges else "")

@@ -157,7 +157,7 @@ def _dump(pid: int) -> str:
     try:
         path.unlink(missing_ok=True)
         os.kill(pid, signal.SIGUSR1)
-        for _ in range(50):
+        for _number in range(50):
             time.sleep(0.02)
             if path.exists() and _keepalived.complete(path.read_text(encoding="utf-8", errors="replace")):
                 # The interfaces' section is the last but grows for a moment
@@ -194,14 +194,14 @@ def main() -> None:
         supports_check_mode=True,
     )
     systemctl = module.get_bin_path("systemctl", required=True)
-    _, shown, _ = module.run_command(
+    _code, shown, _errors = module.run_command(
         [systemctl, "show", "--property=ActiveState,MainPID", "keepalived.service"], check_rc=True
     )
     unit = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     pid = int(unit.get("MainPID", "0"))
     text = _dump(pid) if module.params["state"] and pid else ""
     ip = module.get_bin_path("ip", required=True)
-    _, shown, _ = module.run_command([ip, "-json", "address", "show"], check_rc=True)
+    _code, shown, _errors = module.run_command([ip, "-json", "address", "show"], check_rc=True)
     links = json.loads(shown)
     result: dict[str, Any] = {
         "links": links,

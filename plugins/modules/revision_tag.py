@@ -42,7 +42,7 @@ requirements:
   - istioctl 1.24 or newer
   - kubernetes >= 24.2.0
 author:
-  - Contributors to the edgeway.istio project
+  - Contributors to the edgeway.istio project (!UNKNOWN)
 seealso:
   - module: edgeway.istio.installation
 """

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 module: vip_probe
 short_description: Whether VIPs and their virtual router ids are free
 version_added: 0.1.0
-author: Contributors to the edgeway.istio project
+author: Contributors to the edgeway.istio project (!UNKNOWN)
 description:
   - Asks an edge's network by ARP whether another machine has a VIP, and listens for VRRP adverts of other routers with
     the same virtual router id.
@@ -105,7 +105,7 @@ class _Ears:
 
     def listen(self, until: float) -> None:
         while (left := until - time.monotonic()) > 0:
-            for key, _ in self._selector.select(left):
+            for key, _events in self._selector.select(left):
                 packet, sender = key.fileobj.recvfrom(65536)  # type: ignore[union-attr]
                 if key.data == "arp":
                     answer = _probe.arp_answer(packet)
