@@ -106,7 +106,8 @@ def pods(view: View) -> None:
         if not view.concerns(listener.place) or listener.deployed:
             continue
         chosen = [one for one in view.workloads if _chosen(listener, one)]
-        key = (listener.selector and tuple(sorted(listener.selector.items())), listener.services, listener.place.ours)
+        labels = tuple(sorted((listener.selector or {}).items()))
+        key = (labels, listener.selector is None, listener.services, listener.place.ours)
         if key in told:
             continue
         told.add(key)
@@ -161,7 +162,9 @@ def _routers(view: View) -> set[str]:
 def _not_ready(view: View, listener: Listener, chosen: list[Workload]) -> None:
     waiting = [pod for workload in chosen for pod in workload.pods]
     names = [shown(pod) for pod in waiting[:3]]
-    images = {str(container.get("image")) for pod in waiting for container in pod["spec"].get("containers") or ()}
+    images = {
+        str(container.get("image")) for pod in waiting for container in (pod.get("spec") or {}).get("containers") or ()
+    }
     if "auto" in images:
         view.add(
             "gateway-not-injected",

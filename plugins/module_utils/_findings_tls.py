@@ -274,7 +274,7 @@ def _files(view: View, listener: Listener) -> None:
             mounts = {
                 str(mount.get("mountPath"))
                 for pod in bound.workload.pods
-                for container in pod["spec"].get("containers") or ()
+                for container in (pod.get("spec") or {}).get("containers") or ()
                 for mount in container.get("volumeMounts") or ()
             }
             if not any(path == mount or path.startswith(f"{mount.rstrip('/')}/") for mount in mounts):

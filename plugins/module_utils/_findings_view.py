@@ -76,7 +76,7 @@ class View:
         self.found: list[Finding] = []
         self.missed: dict[tuple[Key, str], str] = {}
         self._resolved: dict[tuple[WorkloadKey, int], list[int]] = {}
-        services = list(self.snapshot.items(snap.SERVICE))
+        services = [_plain(one) for one in self.snapshot.items(snap.SERVICE)]
         if model is not None:
             services = reading.with_our_ports(model, services)
         self.services = {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in services}
@@ -345,7 +345,7 @@ class View:
     def setting(self, workload: Workload, name: str) -> str:
         """Return an environment variable of a gateway's istiod."""
         for pod in self.istiods(workload):
-            for container in pod["spec"].get("containers") or ():
+            for container in (pod.get("spec") or {}).get("containers") or ():
                 for entry in container.get("env") or ():
                     if entry.get("name") == name:
                         return str(entry.get("value") or "")
@@ -406,8 +406,16 @@ def _pairs(labels: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((labels or {}).items()))
 
 
+def _plain(service: Manifest) -> Manifest:
+    """Return a Service that has a spec and numbered ports, as the API server keeps them, whatever a file holds."""
+    spec = service.get("spec") or {}
+    return {**service, "spec": {**spec, "ports": [port for port in spec.get("ports") or () if port.get("port")]}}
+
+
 def _is_router(pod: Manifest) -> bool:
-    return any("router" in (container.get("args") or ()) for container in pod["spec"].get("containers") or ())
+    return any(
+        "router" in (container.get("args") or ()) for container in (pod.get("spec") or {}).get("containers") or ()
+    )
 
 
 def targets(services: Iterable[Manifest], number: int, workload: Workload) -> list[int]:
@@ -433,7 +441,7 @@ def target_of(port: Manifest, pods: Sequence[Manifest]) -> int | None:
     if target.isdigit():
         return int(target)
     for pod in pods:
-        for container in pod["spec"].get("containers") or ():
+        for container in (pod.get("spec") or {}).get("containers") or ():
             for one in container.get("ports") or ():
                 if one.get("name") == target:
                     return int(one["containerPort"])
@@ -442,4 +450,4 @@ def target_of(port: Manifest, pods: Sequence[Manifest]) -> int | None:
 
 def ready_nodes(workload: Workload) -> set[str]:
     """Return the nodes with a ready pod of a gateway."""
-    return {str(pod["spec"].get("nodeName")) for pod in workload.pods if is_ready(pod)}
+    return {str((pod.get("spec") or {}).get("nodeName")) for pod in workload.pods if is_ready(pod)}

@@ -299,7 +299,7 @@ class Workload:
 
 def environment(pod: Manifest, name: str) -> str:
     """Return the plain value of an environment variable of any container of a pod, empty where there is none."""
-    for container in pod["spec"].get("containers") or ():
+    for container in (pod.get("spec") or {}).get("containers") or ():
         for entry in container.get("env") or ():
             if entry.get("name") == name:
                 return str(entry.get("value") or "")

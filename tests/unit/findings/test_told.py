@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
+from random import Random
 from typing import Any
 
 import pytest
@@ -106,6 +108,32 @@ def test_a_certificate_in_the_list_is_looked_at_without_a_cluster() -> None:
     assert made({"names": ["web.fx.example"]}) == []
     assert made({"names": ["www.fx.example"], "until": -0.5}) == ["certificate-expired", "certificate-hostname"]
     assert made({"names": ["web.fx.example"], "key": "other"}) == ["certificate-key"]
+
+
+def _parts(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [one for key, part in inner for one in ((*path, key), *_parts(part, (*path, key)))]
+
+
+def test_objects_with_holes_never_stop_a_run() -> None:
+    """People's objects lack what they like; whatever is missing, nothing is raised."""
+    random = Random(1)
+    kept = {("metadata",), ("metadata", "name"), ("metadata", "namespace"), ("apiVersion",), ("kind",)}
+    for setup in (*setups.load("broken"), *setups.load("sound")):
+        objects = copy.deepcopy(in_memory.manifests_of(setup, setup.broken))
+        for _time in range(6):
+            one = random.choice(objects)
+            path = random.choice([part for part in _parts(one) if part not in kept] or [()])
+            inner = one
+            for key in path[:-1]:
+                inner = inner[key]
+            if path and isinstance(inner, dict):
+                inner.pop(path[-1])
+        snapshot = _findings_snapshot.of_objects(objects)
+        _findings.survey(snapshot, edges=["node1"])
+        if setup.broken.exposures:
+            model = parse(setup.broken.exposures, set_name="fx", api=setup.api, gateway=setup.gateway)
+            _findings.findings(model, snapshot, edges=["node1"])
 
 
 def test_a_thousand_exposures_beside_a_thousand_of_others_are_looked_at_in_a_second() -> None:
