@@ -202,9 +202,14 @@ def owner_labels(namespace: str, revision: str, version: str) -> dict[str, str]:
     }
 
 
-def prune_selector(labels: Mapping[str, str]) -> str:
-    """The label selector of what `istioctl install` may remove: what the same install made before."""
-    return ",".join([*(f"{key}={value}" for key, value in labels.items()), _COMPONENT, f"{_KEPT}!=true"])
+def prunable(manifest: Mapping[str, Any]) -> bool:
+    """Whether `istioctl install` may remove an object that carries its owner labels: one of a component, not kept."""
+    return bool(label(manifest, _COMPONENT)) and label(manifest, _KEPT) != "true"
+
+
+def of_base(manifest: Mapping[str, Any]) -> bool:
+    """Whether an object belongs to what all revisions share."""
+    return label(manifest, _COMPONENT) == "Base"
 
 
 WEBHOOKS = ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration")

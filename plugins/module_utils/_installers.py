@@ -144,10 +144,10 @@ class Istioctl:
             return _change(live, _objects.apply(cluster, wanted, self.manager, dry_run=True), self.manager)
 
         def listed(kind: tuple[str, str]) -> list[Manifest]:
-            return _objects.find(cluster, *kind, _installed.prune_selector(labels))
+            return [each for each in _objects.find(cluster, *kind, labels) if _installed.prunable(each)]
 
         live = [each for found in cluster.every(listed, PRUNED) for each in found]
-        tags = _objects.find(cluster, *_installed.WEBHOOKS, "istio.io/tag=default")
+        tags = _objects.find(cluster, *_installed.WEBHOOKS, {"istio.io/tag": "default"})
         tag = _installed.default_tag(tags, self._revision())
         gone = [Change("delete", each, None, self.manager) for each in _installed.left_over(self.render(), live)]
         return [*cluster.every(compare, self.render()), *([tag] if tag else []), *gone]

@@ -107,7 +107,9 @@ def existing(settings: Settings, cluster: Cluster) -> Result:
 
 def control_planes(cluster: Cluster) -> list[_installed.Installed]:
     """Every istiod in the cluster."""
-    return [_installed.control_plane(each) for each in _objects.find(cluster, "apps/v1", "Deployment", "app=istiod")]
+    return [
+        _installed.control_plane(each) for each in _objects.find(cluster, "apps/v1", "Deployment", {"app": "istiod"})
+    ]
 
 
 def _refuse(there: Sequence[_installed.Installed], settings: Settings, version: str, options: Options) -> None:

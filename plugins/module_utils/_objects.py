@@ -45,18 +45,17 @@ def get(cluster: Cluster, manifest: Mapping[str, Any]) -> Manifest | None:
 
 
 def find(
-    cluster: Cluster, api_version: str, kind: str, selector: str = "", *, namespace: str | None = None
+    cluster: Cluster,
+    api_version: str,
+    kind: str,
+    labels: Mapping[str, str] | None = None,
+    *,
+    namespace: str | None = None,
 ) -> list[Manifest]:
-    """All objects of a kind that the label selector chooses; none where the kind isn't served."""
+    """All objects of a kind with these labels; none where the kind isn't served."""
     group, version = _kinds.split(api_version)
-    where = _kinds.Kind(group, kind, plural(kind), 0).path(version, namespace)
-    try:
-        page, _status = cluster.request("GET", where, query={"labelSelector": selector} if selector else None)
-    except RefusedError as refused:
-        if refused.status == 404:
-            return []
-        raise
-    return [{**each, "apiVersion": api_version, "kind": kind} for each in page.get("items") or ()]
+    found = cluster.items(_kinds.Kind(group, kind, plural(kind), 0).path(version, namespace), labels)
+    return [{**each, "apiVersion": api_version, "kind": kind} for each in found]
 
 
 def apply(

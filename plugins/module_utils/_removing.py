@@ -62,7 +62,7 @@ def remove(installer: Installer, settings: Settings, cluster: Cluster, options: 
     releases = installer.plan_removal(last=last) if isinstance(installer, Helm) else []
     rest = _left_behind(cluster, settings.namespace) if last else []
     definitions = _definitions(cluster, releases) if last and options.definitions else []
-    homes = _objects.find(cluster, "v1", "Namespace", _HOMES) if last else []
+    homes = _objects.find(cluster, "v1", "Namespace", _installing.NAMESPACE_LABELS) if last else []
     going = {_kinds.key_of(each) for each in [*found, *rest]}
     homes = [each for each in homes if not _inhabited(cluster, each["metadata"]["name"], going, releases)]
     doomed = _unique([*found, *rest, *definitions, *homes])
@@ -101,7 +101,6 @@ _INHABITANTS = (
     ("networking.istio.io/v1", "VirtualService"),
     ("gateway.networking.k8s.io/v1", "Gateway"),
 )
-_HOMES = ",".join(f"{key}={value}" for key, value in _installing.NAMESPACE_LABELS.items())
 
 
 def _inhabited(cluster: Cluster, namespace: str, going: set[_kinds.Key], releases: Sequence[Manifest]) -> bool:
@@ -138,12 +137,8 @@ def _ours(cluster: Cluster, settings: Settings, *, last: bool) -> list[Manifest]
     }
     if not last:
         labels[_installed.REVISION] = settings.revision or "default"
-    selector = ",".join(f"{key}={value}" for key, value in labels.items())
-    if not last:
-        selector += ",operator.istio.io/component!=Base"
-    return [
-        each for found in cluster.every(lambda kind: _objects.find(cluster, *kind, selector), PRUNED) for each in found
-    ]
+    found = cluster.every(lambda kind: _objects.find(cluster, *kind, labels), PRUNED)
+    return [each for objects in found for each in objects if last or not _installed.of_base(each)]
 
 
 def _definitions(cluster: Cluster, releases: Sequence[Manifest]) -> list[Manifest]:
@@ -159,7 +154,7 @@ def _definitions(cluster: Cluster, releases: Sequence[Manifest]) -> list[Manifes
 
 def _left_behind(cluster: Cluster, namespace: str) -> list[Manifest]:
     """What istiod itself made: its CA, its elections, the CA's certificate in each namespace, its GatewayClasses."""
-    roots = _objects.find(cluster, "v1", "ConfigMap", "istio.io/config=true")
+    roots = _objects.find(cluster, "v1", "ConfigMap", {"istio.io/config": "true"})
     maps = _objects.find(cluster, "v1", "ConfigMap", namespace=namespace)
     secrets = [{"metadata": {"namespace": namespace, "name": "istio-ca-secret"}, "apiVersion": "v1", "kind": "Secret"}]
     classes = _objects.find(cluster, "gateway.networking.k8s.io/v1", "GatewayClass")

@@ -80,7 +80,9 @@ def main() -> None:
     module.no_log_values -= _arguments.plain_values(module.params["kubeconfig"])
     try:
         module.exit_json(**run(module))
-    except (ModelError, _cluster.ClusterError) as error:
+    except ModelError as error:
+        module.fail_json(msg=str(error), problems=[_arguments.problem(problem) for problem in error.problems])
+    except _cluster.ClusterError as error:
         module.fail_json(msg=str(error))
 
 

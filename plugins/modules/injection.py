@@ -98,7 +98,9 @@ def main() -> None:
             check=module.check_mode,
             timeout=params["wait_timeout"],
         )
-    except (ModelError, _cluster.ClusterError) as error:
+    except ModelError as error:
+        module.fail_json(msg=str(error), problems=[_arguments.problem(problem) for problem in error.problems])
+    except _cluster.ClusterError as error:
         module.fail_json(msg=str(error))
     restarted = [_kinds.shown(each) for each in result.restarts]
     module.exit_json(

@@ -87,7 +87,7 @@ def main() -> None:
     wanted = params["revision"] or "default"
     try:
         cluster = _cluster.connect(params)
-        tags = _objects.find(cluster, *_installed.WEBHOOKS, f"istio.io/tag={params['tag']}")
+        tags = _objects.find(cluster, *_installed.WEBHOOKS, {"istio.io/tag": params["tag"]})
         previous = _installed.label(tags[0], _installed.REVISION) if tags else ""
         if previous != wanted and not module.check_mode:
             arguments = ["tag", "set", params["tag"], f"--revision={wanted}", "--overwrite", "--skip-confirmation"]

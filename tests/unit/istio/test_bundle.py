@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.edgeway.istio.plugins.module_utils import _bundle
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from memory_api import Server
+from memory_api.server import Request
+
+from .conftest import RunModule
 
 
 def definition(name: str, version: str | None) -> dict[str, Any]:
@@ -40,3 +46,72 @@ def test_definitions_are_applied_when_missing_or_older(given: str, live: str | N
 def test_two_channels_at_once_are_refused() -> None:
     with pytest.raises(ModelError, match="given twice"):
         _bundle.outdated([definition("a", "v1.6.0"), definition("a", "v1.6.0")], [])
+
+
+# --- the module, whole ---
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    write(folder, "v1.6.0", "a", "b")
+    return folder
+
+
+def write(folder: Path, version: str, *names: str) -> None:
+    text = yaml.safe_dump_all(definition(name, version) | {"spec": {"group": "x"}} for name in names)
+    (folder / "standard.yaml").write_text(text)
+
+
+def establish(server: Server) -> None:
+    """What the API server does by itself: definitions that are written become served."""
+
+    def after(request: Request) -> None:
+        for found in server.objects.values():
+            if found["kind"] == "CustomResourceDefinition":
+                found["status"] = {"conditions": [{"type": "Established", "status": "True"}]}
+
+    server.after = after
+
+
+def test_definitions_are_written_once(run: RunModule, server: Server, bundle: Path) -> None:
+    establish(server)
+    check = run("gateway_api_crds", path=str(bundle), check=True)
+    assert [each["name"] for each in check["changes"]] == ["a", "b"]
+    assert server.writes() == []
+    assert run("gateway_api_crds", path=str(bundle))["changed"]
+    assert not run("gateway_api_crds", path=str(bundle))["changed"]
+
+
+def test_an_older_one_is_replaced_and_the_difference_names_versions(
+    run: RunModule, server: Server, bundle: Path
+) -> None:
+    establish(server)
+    server.add(definition("a", "v1.5.0") | {"spec": {"group": "x"}})
+    result = run("gateway_api_crds", path=str(bundle))
+    assert result["diff"]["before"] == "CustomResourceDefinition a: v1.5.0, no channel\n"
+    assert "CustomResourceDefinition a: v1.6.0, no channel\n" in result["diff"]["after"]
+
+
+def test_a_newer_one_stays(run: RunModule, server: Server, bundle: Path) -> None:
+    establish(server)
+    server.add(definition("a", "v1.7.0") | {"spec": {"group": "x"}})
+    assert [each["name"] for each in run("gateway_api_crds", path=str(bundle))["changes"]] == ["b"]
+
+
+def test_only_what_we_wrote_is_removed(run: RunModule, server: Server, bundle: Path) -> None:
+    establish(server)
+    server.add(definition("a", "v1.7.0") | {"spec": {"group": "x"}})
+    run("gateway_api_crds", path=str(bundle))
+    run("gateway_api_crds", path=str(bundle), state="absent")
+    assert server.get("CustomResourceDefinition", "", "a") is not None
+    assert server.get("CustomResourceDefinition", "", "b") is None
+
+
+def test_a_path_without_a_bundle_is_refused(run: RunModule, tmp_path: Path) -> None:
+    assert "path:" in run("gateway_api_crds", path=str(tmp_path / "nowhere.yaml"))["msg"]
+    (tmp_path / "other.yaml").write_text("kind: ConfigMap\nmetadata: {name: a}\n")
+    assert (
+        "holds no object of a Gateway API bundle" in run("gateway_api_crds", path=str(tmp_path / "other.yaml"))["msg"]
+    )

@@ -1,0 +1,130 @@
+"""Stand-ins for istioctl and Helm, run as programs: they render what a test says and apply it as the real ones do.
+
+    programs.py istioctl|helm FOLDER ARGUMENTS...
+
+FOLDER holds rendered.json (istioctl: a list of objects; helm: a list for each release), and afterwards calls.json, and
+for helm releases.json. `fail.json` names a command that fails, with what it says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Object = dict[str, Any]
+LABELS = {
+    "operator.istio.io/managed": "Reconcile",
+    "operator.istio.io/version": "1.31.0",
+    "install.operator.istio.io/owning-resource-namespace": "istio-system",
+}
+KEPT = "install.operator.istio.io/owning-resource-not-pruned"
+
+
+def main(program: str, folder: Path, arguments: list[str]) -> str:
+    text = sys.stdin.read() if any(each in ("--filename=-", "--values=-") for each in arguments) else ""
+    note(folder, arguments, text)
+    failing = read(folder / "fail.json", {})
+    if arguments[0] in failing:
+        raise SystemExit(failing[arguments[0]])
+    return istioctl(folder, arguments, text) if program == "istioctl" else helm(folder, arguments)
+
+
+def note(folder: Path, arguments: list[str], text: str) -> None:
+    calls = read(folder / "calls.json", [])
+    (folder / "calls.json").write_text(json.dumps([*calls, {"arguments": arguments, "input": text}]))
+
+
+def read(path: Path, otherwise: Any) -> Any:
+    return json.loads(path.read_text()) if path.exists() else otherwise
+
+
+def request(method: str, path: str, body: Object | None = None) -> None:
+    config = json.loads(Path(os.environ["KUBECONFIG"]).read_text())
+    url = config["clusters"][0]["cluster"]["server"] + path
+    headers = {"content-type": "application/apply-patch+yaml" if method == "PATCH" else "application/json"}
+    sent = urllib.request.Request(url, json.dumps(body).encode() if body else None, headers, method=method)  # noqa: S310
+    urllib.request.urlopen(sent).read()  # noqa: S310
+
+
+def path_of(manifest: Object) -> str:
+    group, _, version = manifest["apiVersion"].rpartition("/")
+    kind = manifest["kind"].lower()
+    plural = kind[:-1] + "ies" if kind.endswith("y") else kind + "s"
+    space = manifest["metadata"].get("namespace")
+    root = f"/apis/{group}/{version}" if group else f"/api/{version}"
+    return f"{root}{f'/namespaces/{space}' if space else ''}/{plural}/{manifest['metadata']['name']}"
+
+
+def apply(manifest: Object, manager: str) -> None:
+    request("PATCH", f"{path_of(manifest)}?fieldManager={manager}&force=true", manifest)
+
+
+def istioctl(folder: Path, arguments: list[str], text: str) -> str:
+    if arguments[0] == "version":
+        return json.dumps({"clientVersion": {"version": "1.31.0"}})
+    if arguments[:2] == ["experimental", "precheck"]:
+        return json.dumps(read(folder / "precheck.json", []))
+    rendered = read(folder / "rendered.json", [])
+    if arguments[:2] == ["manifest", "generate"]:
+        return yaml.safe_dump_all(rendered)
+    operator = yaml.safe_load(text)
+    own = LABELS | {"install.operator.istio.io/owning-resource": operator["metadata"]["name"]}
+    own["istio.io/rev"] = operator["spec"].get("revision", "default")
+    for each in rendered:
+        labels = each["metadata"].get("labels", {}) | own | {"operator.istio.io/component": "Pilot"}
+        apply(each | {"metadata": each["metadata"] | {"labels": labels}}, "istio-operator")
+    tag = {
+        "name": "istio-revision-tag-default",
+        "labels": {"istio.io/tag": "default", "istio.io/rev": own["istio.io/rev"]},
+    }
+    tag["labels"] |= own | {"operator.istio.io/component": "Pilot", KEPT: "true"}
+    kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration"}
+    apply(kind | {"metadata": tag}, "istio-operator")
+    return ""
+
+
+def helm(folder: Path, arguments: list[str]) -> str:
+    releases = read(folder / "releases.json", {})
+    rendered = read(folder / "rendered.json", {})
+    command, flags = (
+        arguments[0],
+        dict(each.split("=", 1) for each in arguments if each.startswith("--") and "=" in each),
+    )
+    names = [each for each in arguments[1:] if not each.startswith("-")]
+    if command == "version":
+        return "v4.3.1"
+    if command == "show":
+        return yaml.safe_dump({"name": "istiod", "appVersion": "1.31.0"})
+    if command == "list":
+        wanted = dict(each.split("=") for each in flags["--selector"].split(",")) if "--selector" in flags else {}
+        return json.dumps([each for each in releases.values() if wanted.items() <= each["labels"].items()])
+    if command == "template":
+        return yaml.safe_dump_all(rendered.get(names[0], []))
+    if command == "get":
+        return yaml.safe_dump_all(releases[names[1]]["objects"])
+    if command == "uninstall":
+        for each in releases.pop(names[0])["objects"]:
+            request("DELETE", path_of(each))
+    if command == "upgrade":
+        name, space = names[0], flags["--namespace"]
+        marks = {"meta.helm.sh/release-name": name, "meta.helm.sh/release-namespace": space}
+        for each in rendered.get(name, []):
+            metadata = each["metadata"] | {"annotations": marks}
+            metadata["labels"] = metadata.get("labels", {}) | {"app.kubernetes.io/managed-by": "Helm"}
+            apply(each | {"metadata": metadata}, "helm")
+        labels = dict(each.split("=") for each in flags["--labels"].split(","))
+        chart = Path(names[1]).name + "-1.31.0"
+        releases[name] = {"name": name, "namespace": space, "status": "deployed", "chart": chart, "labels": labels}
+        releases[name]["objects"] = rendered.get(name, [])
+    (folder / "releases.json").write_text(json.dumps(releases))
+    return ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:]))

@@ -1,0 +1,387 @@
+"""The module installation, whole: against an API server in memory, with stand-ins for istioctl and Helm."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import yaml
+from memory_api import Server
+
+from .conftest import Program, RunModule, config_map, istiod
+
+Json = dict[str, Any]
+
+
+def installed(run: RunModule, istioctl: Program, **options: Any) -> Json:
+    return run("installation", executable=str(istioctl.path), **({"wait_timeout": 0} | options))
+
+
+def by_helm(run: RunModule, helm: Program, **options: Any) -> Json:
+    given = {"method": "helm", "executable": str(helm.path), "charts": str(helm.folder / "charts"), "wait_timeout": 0}
+    return run("installation", **(given | options))
+
+
+def verbs(result: Json) -> dict[str, str]:
+    return {f"{each['kind']} {each['name']}": each["verb"] for each in result["changes"]}
+
+
+def test_check_mode_on_an_empty_cluster_says_what_would_be_done(
+    run: RunModule, istioctl: Program, server: Server
+) -> None:
+    result = installed(run, istioctl, check=True)
+    assert result["changed"]
+    assert verbs(result) == {
+        "Namespace istio-system": "create",
+        "Deployment istiod": "create",
+        "ConfigMap istio": "create",
+        "MutatingWebhookConfiguration istio-revision-tag-default": "create",
+    }
+    assert server.writes() == []
+    assert istioctl.calls("install") == []
+    assert result["images"] == ["h/pilot:t"]
+
+
+def test_a_second_run_changes_nothing(run: RunModule, istioctl: Program, server: Server) -> None:
+    assert installed(run, istioctl)["changed"]
+    server.log.clear()
+    result = installed(run, istioctl)
+    assert not result["changed"], result["diff"]
+    assert server.writes() == []
+    assert len(istioctl.calls("install")) == 1
+
+
+def test_the_operator_is_what_istioctl_gets(run: RunModule, istioctl: Program) -> None:
+    installed(run, istioctl, edges=["n1", "n2"], gateways=[{"name": "blue"}], values={"pilot": {"a": 1}}, hub="h")
+    (call,) = istioctl.calls("install")
+    operator = yaml.safe_load(call["input"])
+    assert operator["spec"]["hub"] == "h"
+    assert operator["spec"]["values"]["pilot"] == {"a": 1}
+    assert operator["spec"]["components"]["ingressGateways"][0]["k8s"]["replicaCount"] == 2
+
+
+def test_one_changed_value_is_shown_and_written(run: RunModule, istioctl: Program, server: Server) -> None:
+    installed(run, istioctl)
+    istioctl.renders([istiod(), config_map("istio", "b")])
+    result = installed(run, istioctl, check=True)
+    assert verbs(result) == {"ConfigMap istio": "update"}
+    (difference,) = result["diff"]
+    assert "key: a" in difference["before"]
+    assert "key: b" in difference["after"]
+    assert "managedFields" not in difference["after"]
+    assert installed(run, istioctl)["changed"]
+    assert (server.get("ConfigMap", "istio-system", "istio") or {})["data"] == {"key": "b"}
+
+
+def test_what_somebody_changed_by_hand_is_a_difference(run: RunModule, istioctl: Program, server: Server) -> None:
+    installed(run, istioctl)
+    server.apply(config_map("istio", "by hand"), "kubectl", force=True)
+    assert verbs(installed(run, istioctl, check=True)) == {"ConfigMap istio": "update"}
+
+
+def test_what_others_add_is_none(run: RunModule, istioctl: Program, server: Server) -> None:
+    installed(run, istioctl)
+    more = config_map("istio", "a")
+    more["data"] = {"mine": "too"}
+    server.apply(more, "kubectl")
+    assert not installed(run, istioctl)["changed"]
+
+
+def test_an_object_that_is_rendered_no_longer_is_shown_as_removed(run: RunModule, istioctl: Program) -> None:
+    istioctl.renders([istiod(), config_map("istio", "a"), config_map("old", "a")])
+    installed(run, istioctl)
+    istioctl.renders([istiod(), config_map("istio", "a")])
+    assert verbs(installed(run, istioctl, check=True)) == {"ConfigMap old": "delete"}
+
+
+def test_an_installation_that_was_cut_short_is_gone_on_with(run: RunModule, istioctl: Program, server: Server) -> None:
+    installed(run, istioctl)
+    for key in [each for each in server.objects if each[3] == "istio-revision-tag-default"]:
+        del server.objects[key]
+    result = installed(run, istioctl)
+    assert verbs(result) == {"MutatingWebhookConfiguration istio-revision-tag-default": "create"}
+    assert not installed(run, istioctl)["changed"]
+
+
+def test_an_edge_that_is_no_node_is_refused_before_anything(run: RunModule, istioctl: Program, server: Server) -> None:
+    result = installed(run, istioctl, gateways=[{"name": "a", "edges": ["n1", "n9"]}])
+    assert result["failed"]
+    assert result["msg"].startswith("edges: n9 is no node of the cluster; it has n1, n2.")
+    assert server.writes() == []
+
+
+def test_a_foreign_istio_is_left_alone_until_adopted(run: RunModule, istioctl: Program, server: Server) -> None:
+    installed(run, istioctl)
+    live = server.get("Deployment", "istio-system", "istiod")
+    assert live is not None
+    server.objects["apps", "Deployment", "istio-system", "istiod"]["metadata"]["labels"][
+        "install.operator.istio.io/owning-resource"
+    ] = "unknown"
+    server.log.clear()
+    result = installed(run, istioctl)
+    assert result["problems"][0]["path"] == "adopt"
+    assert server.writes() == []
+    assert verbs(installed(run, istioctl, adopt=True)) == {"Deployment istiod": "update"}
+    assert not installed(run, istioctl)["changed"]
+
+
+def test_an_older_version_is_refused(run: RunModule, istioctl: Program, server: Server) -> None:
+    installed(run, istioctl)
+    labels = server.objects["apps", "Deployment", "istio-system", "istiod"]["metadata"]["labels"]
+    labels["operator.istio.io/version"] = "1.32.0"
+    assert installed(run, istioctl)["msg"].startswith("executable: Istio 1.32.0 would be replaced by the older 1.31.0.")
+    assert installed(run, istioctl, any_version=True)["changed"]
+
+
+def test_an_error_of_the_precheck_stops_and_a_warning_warns(run: RunModule, istioctl: Program, server: Server) -> None:
+    istioctl.says("precheck", [{"level": "Error", "message": "too old a cluster"}])
+    assert "too old a cluster" in installed(run, istioctl)["msg"]
+    assert server.writes() == []
+    istioctl.says("precheck", [{"level": "Warning", "message": "beware"}])
+    assert installed(run, istioctl)["changed"]
+
+
+def test_what_istioctl_says_when_it_fails_is_quoted_without_its_ships(run: RunModule, istioctl: Program) -> None:
+    istioctl.says("fail", {"install": "  /____\\\n- Processing\n✘ Istiod encountered an error: no room\nmore"})
+    message = installed(run, istioctl)["msg"]
+    assert message.startswith("istioctl install failed (exit code 1): ✘ Istiod encountered an error: no room")
+    assert "____" not in message
+
+
+def test_a_program_that_is_not_there_is_named(run: RunModule) -> None:
+    assert run("installation", executable="/nowhere/istioctl")["msg"].startswith("executable: /nowhere/istioctl")
+
+
+def test_a_rollout_that_does_not_end_says_why(run: RunModule, istioctl: Program, server: Server) -> None:
+    deployment = istiod()
+    deployment["spec"]["replicas"] = 1
+    istioctl.renders([deployment])
+    server.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}})
+    metadata = {"name": "istiod-1", "namespace": "istio-system", "labels": {"app": "istiod"}}
+    server.add({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": []}})
+    waiting = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no h/pilot:t"}}}
+    server.objects["", "Pod", "istio-system", "istiod-1"]["status"] = {"containerStatuses": [waiting]}
+    result = installed(run, istioctl, wait_timeout=1)
+    assert result["failed"]
+    assert "Deployment istio-system/istiod: 0 of 1 pods ready" in result["msg"]
+    assert "istiod-1: ImagePullBackOff no h/pilot:t" in result["msg"]
+    again = installed(run, istioctl, wait_timeout=1)
+    assert not again.get("failed"), "an unchanged run doesn't wait for an edge that is down"
+    assert any("0 of 1 pods ready" in str(each) for each in again["warnings"])
+
+
+def test_only_the_named_gateways_move_to_another_revision(run: RunModule, istioctl: Program, server: Server) -> None:
+    installed(run, istioctl)
+    for name, revision in (("a", "default"), ("b", "next")):
+        gateway = istiod()
+        gateway["metadata"] = {"name": name, "namespace": "istio-system", "labels": {"istio.io/rev": revision}}
+        server.add(gateway)
+    gateways = [{"name": "a"}, {"name": "b"}, {"name": "c"}]
+    for move, expected in (([], ["b"]), (["a"], ["a", "b"]), (None, ["a", "b", "c"])):
+        more = {} if move is None else {"move_gateways": move}
+        installed(run, istioctl, gateways=gateways, revision="next", check=True, **more)
+        operator = yaml.safe_load(istioctl.calls("manifest")[-1]["input"])
+        assert [each["name"] for each in operator["spec"]["components"]["ingressGateways"]] == expected
+
+
+def test_an_existing_istio_is_looked_at_only(run: RunModule, istioctl: Program, server: Server) -> None:
+    assert run("installation", method="existing")["msg"].startswith("method: there is no Istio of revision default")
+    installed(run, istioctl)
+    server.log.clear()
+    result = run("installation", method="existing")
+    assert (result["changed"], result["version"]) == (False, "1.31.0")
+    assert "no Service istio-system/a" in run("installation", method="existing", gateways=[{"name": "a"}])["msg"]
+    assert run("installation", method="existing", state="absent")["failed"]
+    assert server.writes() == []
+
+
+def test_rendering_needs_no_cluster(run: RunModule, istioctl: Program, server: Server) -> None:
+    server.stop()
+    result = run("installation", executable=str(istioctl.path), state="rendered")
+    assert [each["kind"] for each in result["manifests"]] == ["Deployment", "ConfigMap"]
+
+
+# --- by Helm ---
+
+
+def test_helm_installs_each_release_and_then_changes_nothing(run: RunModule, helm: Program, server: Server) -> None:
+    assert by_helm(run, helm)["changed"]
+    assert [each["arguments"][1] for each in helm.calls("upgrade")] == ["istio-base", "istiod"]
+    server.log.clear()
+    result = by_helm(run, helm)
+    assert not result["changed"], result["diff"]
+    assert server.writes() == []
+
+
+def test_helm_upgrades_only_what_changed(run: RunModule, helm: Program) -> None:
+    by_helm(run, helm)
+    rendered = yaml.safe_load((helm.folder / "rendered.json").read_text())
+    rendered["istiod"][1]["data"]["key"] = "b"
+    helm.renders(rendered)
+    assert verbs(by_helm(run, helm, check=True)) == {"ConfigMap istio": "update"}
+    by_helm(run, helm)
+    assert [each["arguments"][1] for each in helm.calls("upgrade")] == ["istio-base", "istiod", "istiod"]
+
+
+def test_helm_removes_a_gateway_that_left_the_list(run: RunModule, helm: Program) -> None:
+    rendered = yaml.safe_load((helm.folder / "rendered.json").read_text())
+    helm.renders(rendered | {"blue": [config_map("blue", "a")]})
+    by_helm(run, helm, gateways=[{"name": "blue"}])
+    assert verbs(by_helm(run, helm, check=True)) == {"Release blue": "delete"}
+    by_helm(run, helm)
+    assert [each["arguments"][1] for each in helm.calls("uninstall")] == ["blue"]
+
+
+def test_helm_installs_a_failed_release_again(run: RunModule, helm: Program) -> None:
+    by_helm(run, helm)
+    releases = yaml.safe_load((helm.folder / "releases.json").read_text())
+    releases["istiod"]["status"] = "failed"
+    helm.says("releases", releases)
+    assert verbs(by_helm(run, helm, check=True)) == {"Release istiod": "update"}
+
+
+def test_helm_takes_over_only_what_is_ours_or_adopted(run: RunModule, helm: Program, server: Server) -> None:
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "istio-reader"}}
+    server.add(role)
+    result = by_helm(run, helm)
+    assert result["problems"][0]["path"] == "adopt"
+    assert helm.calls("upgrade") == []
+    by_helm(run, helm, adopt=True)
+    taking = [each["arguments"][1] for each in helm.calls("upgrade") if "--take-ownership" in each["arguments"]]
+    assert taking == ["istio-base"]
+
+
+def test_helm_and_istioctl_keep_off_each_others_istio(run: RunModule, helm: Program, istioctl: Program) -> None:
+    by_helm(run, helm)
+    assert installed(run, istioctl)["problems"][0] == {
+        "path": "method",
+        "message": "Istio (namespace istio-system, revision default) was installed by helm, not by istioctl",
+        "cure": "Set it to helm",
+    }
+
+
+def test_a_chart_that_is_nowhere_is_named(run: RunModule, helm: Program) -> None:
+    assert "has no chart istiod" in by_helm(run, helm, charts="/nowhere")["msg"]
+
+
+# --- away again ---
+
+
+def left(server: Server) -> list[str]:
+    return sorted(f"{key[1]} {key[3]}" for key in server.objects)
+
+
+@pytest.fixture
+def before(server: Server) -> list[str]:
+    server.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+    return left(server)
+
+
+def made_by_istiod(server: Server) -> None:
+    leader = config_map("istio-leader", "x")
+    leader["metadata"]["annotations"] = {"control-plane.alpha.kubernetes.io/leader": '{"holderIdentity":"istiod-1"}'}
+    server.add(leader)
+    for namespace in ("istio-system", "shop"):
+        root = config_map("istio-ca-root-cert", "x", namespace)
+        root["metadata"]["labels"] = {"istio.io/config": "true"}
+        server.add(root)
+    secret = {"name": "istio-ca-secret", "namespace": "istio-system"}
+    server.add({"apiVersion": "v1", "kind": "Secret", "metadata": secret})
+    group = "gateway.networking.k8s.io/v1"
+    spec = {"controllerName": "istio.io/gateway-controller"}
+    server.add({"apiVersion": group, "kind": "GatewayClass", "metadata": {"name": "istio"}, "spec": spec})
+
+
+@pytest.mark.parametrize("method", ["istioctl", "helm"])
+def test_nothing_is_left(
+    method: str, run: RunModule, istioctl: Program, helm: Program, server: Server, before: list[str]
+) -> None:
+    install = {
+        "istioctl": lambda **more: installed(run, istioctl, **more),
+        "helm": lambda **more: by_helm(run, helm, **more),
+    }
+    install[method]()
+    made_by_istiod(server)
+    server.log.clear()
+    check = install[method](state="absent", check=True)
+    assert check["changed"]
+    assert server.writes() == []
+    assert install[method](state="absent")["changed"]
+    assert left(server) == before
+    assert not install[method](state="absent")["changed"]
+
+
+def test_a_namespace_in_which_a_user_has_something_stays(
+    run: RunModule, istioctl: Program, server: Server, before: list[str]
+) -> None:
+    installed(run, istioctl)
+    server.add({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shop-cert", "namespace": "istio-system"}})
+    installed(run, istioctl, state="absent")
+    assert left(server) == sorted([*before, "Namespace istio-system", "Secret shop-cert"])
+
+
+def test_a_namespace_that_was_there_before_stays(run: RunModule, istioctl: Program, server: Server) -> None:
+    server.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}})
+    installed(run, istioctl)
+    installed(run, istioctl, state="absent")
+    assert "Namespace istio-system" in left(server)
+
+
+def definition(name: str, labels: Json) -> Json:
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"group": name.partition(".")[2]},
+    }
+
+
+def test_definitions_go_only_when_told_and_only_ours(run: RunModule, istioctl: Program, server: Server) -> None:
+    installed(run, istioctl)
+    ours = {"install.operator.istio.io/owning-resource": "edgeway"}
+    server.add(definition("gateways.networking.istio.io", ours))
+    server.add(definition("sidecars.networking.istio.io", {}))
+    installed(run, istioctl, state="absent")
+    assert "CustomResourceDefinition gateways.networking.istio.io" in left(server)
+    installed(run, istioctl, state="absent", remove_definitions=True)
+    assert "CustomResourceDefinition gateways.networking.istio.io" not in left(server)
+    assert "CustomResourceDefinition sidecars.networking.istio.io" in left(server)
+
+
+def test_a_foreign_istio_is_not_removed(run: RunModule, istioctl: Program, server: Server) -> None:
+    server.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}})
+    server.add(istiod())
+    assert "was installed by another program, not by us" in installed(run, istioctl, state="absent")["msg"]
+    assert "Deployment istiod" in left(server)
+
+
+def test_a_control_plane_in_use_is_removed_only_when_told(run: RunModule, istioctl: Program, server: Server) -> None:
+    installed(run, istioctl)
+    server.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+    notes = {"sidecar.istio.io/status": '{"revision":"default"}'}
+    pod = {"name": "shop-1", "namespace": "shop", "annotations": notes}
+    server.add({"apiVersion": "v1", "kind": "Pod", "metadata": pod, "spec": {"containers": []}})
+    message = installed(run, istioctl, state="absent")["msg"]
+    assert message.startswith("state: 1 pod (shop/shop-1) still need Istio of revision default.")
+    assert "Deployment istiod" in left(server)
+    assert installed(run, istioctl, state="absent", in_use=True)["changed"]
+
+
+def test_the_other_revision_and_what_they_share_stay(run: RunModule, istioctl: Program, server: Server) -> None:
+    installed(run, istioctl)
+    second = istiod()
+    second["metadata"]["name"] = "istiod-next"
+    istioctl.renders([second])
+    installed(run, istioctl, revision="next")
+    shared = copy.deepcopy(server.objects["", "ConfigMap", "istio-system", "istio"])
+    shared["metadata"] |= {
+        "name": "reader",
+        "labels": shared["metadata"]["labels"] | {"operator.istio.io/component": "Base"},
+    }
+    server.objects["", "ConfigMap", "istio-system", "reader"] = shared
+    installed(run, istioctl, state="absent")
+    names = left(server)
+    assert "Deployment istiod" not in names
+    assert "ConfigMap istio" not in names
+    assert {"Deployment istiod-next", "ConfigMap reader", "Namespace istio-system"} <= set(names)
