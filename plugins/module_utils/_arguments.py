@@ -101,7 +101,9 @@ _LIST = _list(
     external_traffic_policy=_TEXT,
 )
 
-PUBLISH = ("api", "gateway", "state", "prune", "validate", "strict", "silence", "force", "wait", "wait_timeout")
+PUBLISH = (
+    *("api", "gateway", "state", "prune", "validate", "strict", "silence", "edges", "force", "wait", "wait_timeout"),
+)
 """Options of the module exposures that are fields of _publish.Options by the same name."""
 
 EXPOSURES: dict[str, Any] = {
@@ -115,6 +117,7 @@ EXPOSURES: dict[str, Any] = {
     "validate": {"type": "bool", "default": True},
     "strict": {"type": "bool", "default": False},
     "silence": {**_list(code={"required": True}, reason={"required": True}), "default": []},
+    "edges": {**_TEXTS, "default": []},
     "force": {"type": "bool", "default": False},
     "wait": {"type": "bool", "default": True},
     "wait_timeout": {"type": "int", "default": 120},

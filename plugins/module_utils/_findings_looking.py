@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _findings, _findings_snapshot, _kinds, _requests
+from ansible_collections.edgeway.istio.plugins.module_utils import _findings, _findings_snapshot, _requests
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster
 from ansible_collections.edgeway.istio.plugins.module_utils._findings_snapshot import Key
 from ansible_collections.edgeway.istio.plugins.module_utils._findings_world import Finding
@@ -26,20 +26,14 @@ def look(
     cluster: Cluster,
     model: Model | None,
     *,
-    known: Iterable[Manifest] = (),
-    listed: Collection[Key] = (),
+    known: Mapping[Key, Sequence[Manifest]] | None = None,
     edges: Sequence[str] = (),
 ) -> list[Finding]:
     """Return what is found about a list, or without one about everything in the cluster.
 
-    `known` are objects that the caller has read already, of the kinds `listed`: those in the whole cluster.
+    `known` are kinds that the caller has listed already, in the whole cluster; `edges` the nodes that may hold the VIP.
     """
-    objects: dict[Key, list[Manifest]] = {key: [] for key in listed}
-    for one in known:
-        key = (_kinds.split(one["apiVersion"])[0], one["kind"])
-        if key in objects:
-            objects[key].append(one)
-    snapshot = _findings_snapshot.read(cluster, model, known=objects, resolve=resolve)
+    snapshot = _findings_snapshot.read(cluster, model, known=known, resolve=resolve)
     return (
         _findings.survey(snapshot, edges=edges) if model is None else _findings.findings(model, snapshot, edges=edges)
     )

@@ -17,7 +17,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils import (
     _changes,
     _fields,
     _findings,
-    _findings_snapshot,
+    _findings_looking,
     _gateway_api,
     _inventory,
     _istio_api,
@@ -48,6 +48,7 @@ class Options:
     validate: bool = True
     strict: bool = False
     silence: Sequence[Mapping[str, Any]] = ()
+    edges: Sequence[str] = ()
     force: bool = False
     check: bool = False
     wait: bool = True
@@ -188,7 +189,7 @@ def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, 
     if options.validate:
         found += port_findings(ports, services.values())
         if options.state == "present":
-            found += _findings.findings(model, _findings_snapshot.read(cluster, model, known=known))
+            found += _findings_looking.look(cluster, model, known=known, edges=options.edges)
     findings = _settled(found, options)
     changes = _changes.ordered(changes + ports)
     absent = [change for change in changes if change.before is None and change.verb == "update"]

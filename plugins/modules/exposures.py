@@ -53,6 +53,13 @@ options:
         description: Why it is no harm.
         type: str
         required: true
+  edges:
+    description:
+      - The names of the nodes that may hold the VIP. With C(externalTrafficPolicy) C(Local) each of them needs a pod of
+        the gateway; which one has none is a finding.
+    type: list
+    elements: str
+    default: []
   force:
     description: Whether fields that another field manager owns are taken over. Otherwise they are an error.
     type: bool

@@ -84,7 +84,7 @@ def _model() -> Any:
 def test_each_kind_is_listed_once_and_what_is_known_not_at_all(objects: list[dict[str, Any]]) -> None:
     api = Api(objects)
     services = [one for one in objects if one["kind"] == "Service"]
-    found = _findings_looking.look(api, _model(), known=services, listed=[("", "Service")])  # type: ignore[arg-type]
+    found = _findings_looking.look(api, _model(), known={("", "Service"): services})  # type: ignore[arg-type]
     assert found == []
     assert len(api.asked) == len(set(api.asked))
     assert not [path for path in api.asked if path.endswith("/services?")]
