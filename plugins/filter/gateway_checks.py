@@ -39,7 +39,7 @@ _value:
   elements: dict
   sample:
     - name: istio-ingressgateway
-      command: curl --silent --fail --output /dev/null http://192.0.2.11:30123/healthz
+      command: curl --silent --fail --max-time 1 --output /dev/null http://192.0.2.11:30123/healthz
 """
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _installed

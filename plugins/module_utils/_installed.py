@@ -339,7 +339,7 @@ def checks(services: Iterable[Mapping[str, Any]], address: str) -> list[dict[str
     return [
         {
             "name": name if names.count(name) == 1 else f"{each['metadata']['namespace']}-{name}",
-            "command": "curl --silent --fail --output /dev/null "
+            "command": "curl --silent --fail --max-time 1 --output /dev/null "
             f"http://{address}:{each['spec']['healthCheckNodePort']}/healthz",
         }
         for name, each in zip(names, asked, strict=True)
