@@ -14,6 +14,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._findings_snapshot i
 from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
 from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import Dns
 from integration.broken import in_memory, setups
+from integration.broken.setups import SetUp
 
 LIST = [
     {"name": "web", "namespace": "fx-app", "protocol": "HTTPS", "hostnames": ["web.fx.example"],
@@ -88,6 +89,19 @@ def test_each_kind_is_listed_once_and_what_is_known_not_at_all(objects: list[dic
     assert found == []
     assert len(api.asked) == len(set(api.asked))
     assert not [path for path in api.asked if path.endswith("/services?")]
+
+
+@pytest.mark.parametrize("setup", [*setups.load("broken"), *setups.load("sound")], ids=lambda setup: setup.name)
+def test_what_is_read_is_enough(setup: SetUp) -> None:
+    """The same is found of what the reader asks for as of everything that there is."""
+    api = Api(in_memory.manifests_of(setup, setup.broken))
+    state = setup.broken
+    model = parse(state.exposures, set_name="fx", api=setup.api, gateway=setup.gateway) if state.exposures else None
+    snapshot = _findings_snapshot.read(api, model, resolve=lambda _names: {})  # type: ignore[arg-type]
+    snapshot = dataclasses.replace(snapshot, dns=dict(setup.dns))
+    found = _findings.findings(model, snapshot, edges=setup.edges) if model else _findings.survey(snapshot)
+    assert found == in_memory.findings(setup, state)
+    assert len(api.asked) == len(set(api.asked))
 
 
 def test_what_may_not_be_read_is_unknown_and_never_an_error(objects: list[dict[str, Any]]) -> None:
