@@ -335,17 +335,19 @@ def kubeconfig(options: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[
     None) leaves it to the program's own defaults. Environment variables count as in kubernetes.core (K8S_AUTH_*).
     """
 
-    def given(name: str) -> Any:
+    def given(name: str, other: str = "") -> Any:
         value = options.get(name)
-        return environ.get(f"K8S_AUTH_{name.upper()}") if value is None else value
+        names = [f"K8S_AUTH_{each.upper()}" for each in (name, other) if each]
+        return next((environ[each] for each in names if each in environ), None) if value is None else value
 
     host, token = given("host"), given("api_key")
     if not (host and token):
         return given("kubeconfig"), given("context")
     cluster: Object = {"server": host}
-    if given("ca_cert"):
-        cluster["certificate-authority"] = given("ca_cert")
-    if str(given("validate_certs")).lower() in ("false", "no", "0"):
+    authority = given("ca_cert", "ssl_ca_cert")
+    if authority:
+        cluster["certificate-authority"] = authority
+    if str(given("validate_certs", "verify_ssl")).lower() in ("false", "no", "0"):
         cluster["insecure-skip-tls-verify"] = True
     return {
         "apiVersion": "v1",

@@ -191,6 +191,14 @@ def test_a_host_and_a_token_become_a_kubeconfig() -> None:
     }
 
 
+def test_the_variables_that_awx_sets_are_understood() -> None:
+    environ = {"K8S_AUTH_HOST": "https://a", "K8S_AUTH_API_KEY": "t", "K8S_AUTH_SSL_CA_CERT": "/ca"}
+    made, _context = _installation.kubeconfig({}, environ | {"K8S_AUTH_VERIFY_SSL": "False"})
+    assert isinstance(made, dict)
+    cluster = {"server": "https://a", "certificate-authority": "/ca", "insecure-skip-tls-verify": True}
+    assert made["clusters"][0]["cluster"] == cluster
+
+
 def test_automated_gateways_are_placed_on_the_edges_one_pod_of_each_gateway() -> None:
     settings = Settings(automated=_installation.Gateway("automated", edges=("n1", "n2")))
     for values in (_installation.operator(settings)["spec"]["values"], released(settings)["istiod"].values):
