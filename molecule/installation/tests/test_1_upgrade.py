@@ -1,5 +1,7 @@
 """Istio is upgraded in place, by revision, and back again, and no request is lost."""
 
+from typing import Any
+
 import pytest
 from outside import answers
 from outside.lab import Lab
@@ -21,7 +23,7 @@ def control_planes(lab: Lab) -> list[str]:
     )
 
 
-def under_a_stream(lab: Lab, *arguments: str, **variables: object) -> None:
+def under_a_stream(lab: Lab, *arguments: str, **variables: Any) -> None:
     """Run a playbook while clients ask; it must end in time, and no request may be lost."""
     with Stream(http_attempt(lab.vip, "web.example"), rate=RATE, seconds=SECONDS) as stream:
         playbook(*arguments, timeout=SECONDS - 10, **variables)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from outside import answers
@@ -44,7 +45,7 @@ def test_check_mode_on_a_cluster_without_istio(bare: set[str], lab: Lab, name: s
 
 @pytest.mark.parametrize("method", ["istioctl", "helm"])
 def test_installed_used_and_gone(bare: set[str], lab: Lab, method: str) -> None:
-    settings = {"istio_method": method}
+    settings: dict[str, Any] = {"istio_method": method}
     playbook("playbooks/site.yml", **settings)
     assert [each.asked for each in (answers.ask(lab, one) for one in lab.exposures) if not each.good] == []
     assert playbook("playbooks/site.yml", **settings).changed == 0
