@@ -53,7 +53,7 @@ def request(method: str, path: str, body: Object | None = None) -> None:
 
 
 def path_of(manifest: Object) -> str:
-    group, _, version = manifest["apiVersion"].rpartition("/")
+    group, _slash, version = manifest["apiVersion"].rpartition("/")
     kind = manifest["kind"].lower()
     plural = kind[:-1] + "ies" if kind.endswith("y") else kind + "s"
     space = manifest["metadata"].get("namespace")
