@@ -7,7 +7,7 @@ Another edge takes a VIP over when this one's adverts cease; only keepalived tak
 a VIP must have a keepalived that runs. It is seen running by its voluntary context switches: a keepalived that is well
 sleeps and wakes at each advert, one that is stopped, stuck in the kernel or spinning doesn't.
 
-Usage: guard --patience SECONDS [INTERFACE=ADDRESS/PREFIX ...]
+Usage: guard --patience SECONDS [--metrics FILE] [INTERFACE=ADDRESS/PREFIX ...]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 
 PID_FILES = ("run/keepalived/vrrp.pid", "run/keepalived_vrrp.pid", "run/vrrp.pid")
 PERIOD = 0.25
+METRICS_PERIOD = 15.0
 
 
 class Keepalived:
@@ -75,6 +76,8 @@ class Guard:
         self.patience = patience
         self._moved = moved
         self._clear = clear
+        self.cleared = 0
+        self.well = True
         self._seen: float | None = None
         self._last_look: float | None = None
 
@@ -85,9 +88,13 @@ class Guard:
         self._last_look = now
         if self._moved() or self._seen is None or paused:
             self._seen = now
+            self.well = True
             return False
         if now - self._seen < self.patience:
             return False
+        if self.well:
+            self.cleared += 1
+        self.well = False
         self._clear()
         return True
 
@@ -116,6 +123,34 @@ def clear(vips: Sequence[tuple[str, str]], keepalived: Keepalived) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def metrics(guard: Guard, held: Sequence[bool]) -> str:
+    """Write metrics as Prometheus' node exporter reads them from a file."""
+    lines = [
+        "# HELP keepalived_well Whether keepalived runs and its process moves.",
+        "# TYPE keepalived_well gauge",
+        f"keepalived_well {int(guard.well)}",
+        "# HELP keepalived_guard_clearings_total How often the guard found keepalived dead or frozen.",
+        "# TYPE keepalived_guard_clearings_total counter",
+        f"keepalived_guard_clearings_total {guard.cleared}",
+        "# HELP keepalived_vip_held Whether this edge has the VIP.",
+        "# TYPE keepalived_vip_held gauge",
+    ]
+    for (interface, address), has in zip(guard.vips, held):  # noqa: B905 - Python 3.9 has no strict
+        lines.append(f'keepalived_vip_held{{address="{address.split("/")[0]}",interface="{interface}"}} {int(has)}')
+    return "\n".join(lines) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file at once; a folder that isn't there is no reason to stop guarding."""
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.chmod(0o644)
+        new.replace(path)
+    except OSError as error:
+        print(f"no metrics: {error}", flush=True)
+
+
 def tell_systemd(message: str) -> None:
     """Send a message as sd_notify does; nothing where systemd didn't start us."""
     path = os.environ.get("NOTIFY_SOCKET")
@@ -128,15 +163,20 @@ def main() -> int:
     """Look every quarter of a second, for ever."""
     parser = argparse.ArgumentParser(description="Clear VIPs which a dead or frozen keepalived left behind.")
     parser.add_argument("--patience", type=float, required=True, metavar="SECONDS")
+    parser.add_argument("--metrics", type=Path, metavar="FILE")
     parser.add_argument("vips", nargs="*", metavar="INTERFACE=ADDRESS")
     options = parser.parse_args()
     vips = [tuple(vip.split("=", 1)) for vip in options.vips]
     keepalived = Keepalived()
     guard = Guard(vips, options.patience, keepalived.moved, lambda: clear(vips, keepalived))
     tell_systemd("READY=1")
+    written = -METRICS_PERIOD
     while True:
         guard.look(time.monotonic())
         tell_systemd("WATCHDOG=1")
+        if options.metrics and time.monotonic() - written >= METRICS_PERIOD:
+            written = time.monotonic()
+            write(options.metrics, metrics(guard, [present(*vip) for vip in vips]))
         time.sleep(PERIOD)
 
 

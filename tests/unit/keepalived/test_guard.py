@@ -127,3 +127,28 @@ def test_after_a_pause_of_its_own_it_waits_again() -> None:
     assert clock.cleared == 0
     clock.until(62, 62)
     assert clock.cleared == 1
+
+
+def test_metrics(tmp_path: Path) -> None:
+    clock = Clock()
+    clock.guard.vips = [("eth0", "192.0.2.100/32"), ("eth1", "2001:db8::64/128")]
+    clock.until(0, 1)
+    lines = guard.metrics(clock.guard, [True, False]).splitlines()
+    assert "keepalived_well 1" in lines
+    assert "keepalived_guard_clearings_total 0" in lines
+    assert 'keepalived_vip_held{address="192.0.2.100",interface="eth0"} 1' in lines
+    assert 'keepalived_vip_held{address="2001:db8::64",interface="eth1"} 0' in lines
+
+    clock.runs = False
+    clock.until(1.25, 5)
+    lines = guard.metrics(clock.guard, [False, False]).splitlines()
+    assert "keepalived_well 0" in lines
+    assert "keepalived_guard_clearings_total 1" in lines
+
+    guard.write(tmp_path / "vip.prom", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["vip.prom"]
+
+
+def test_metrics_without_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    guard.write(tmp_path / "missing" / "vip.prom", "text")
+    assert "no metrics" in capsys.readouterr().out
