@@ -88,7 +88,7 @@ class Settings:
 
     @property
     def istiod(self) -> str:
-        """The control plane's Deployment."""
+        """The control plane's Deployment, and its release by Helm."""
         return f"istiod-{self.revision}" if self.revision else "istiod"
 
 
@@ -279,12 +279,11 @@ def releases(settings: Settings) -> list[Release]:
     if settings.profile not in _PLAIN_PROFILES:
         common["profile"] = settings.profile
     istiod = merged(common, {"ownerName": OWNER, "revision": settings.revision} | _class_defaults(settings.automated))
-    suffix = f"-{settings.revision}" if settings.revision else ""
     found = [Release("istio-base", space, "base", {"global": world, "defaultRevision": settings.revision or "default"})]
     if settings.profile == "ambient":
         # Ambient's node agents take images from the charts' own `global`, as istiod does
         found.append(Release("istio-cni", space, "cni", common))
-    found.append(Release(f"istiod{suffix}", space, "istiod", merged(istiod, settings.values)))
+    found.append(Release(settings.istiod, space, "istiod", merged(istiod, settings.values)))
     if settings.profile == "ambient":
         found.append(Release("ztunnel", space, "ztunnel", images | {"istioNamespace": space}))
     found += [_gateway_release(each, settings) for each in settings.gateways]
