@@ -209,46 +209,11 @@ endpoints:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _publish
-from ansible_collections.edgeway.istio.plugins.module_utils._cluster import ClusterError, connect
-from ansible_collections.edgeway.istio.plugins.module_utils._findings import SilenceError
-from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
-from ansible_collections.edgeway.istio.plugins.module_utils._wait import StaleError
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _calls
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=_arguments.EXPOSURES, supports_check_mode=True)
-    params = module.params
-    module.no_log_values -= _arguments.plain_values(params["kubeconfig"])
-    options = _publish.Options(
-        set_name=params["set"],
-        check=module.check_mode,
-        **{name: params[name] for name in _arguments.PUBLISH},
-    )
-    try:
-        if options.state == "rendered":
-            result = _publish.render(params["exposures"], options)
-        else:
-            result = _publish.publish(params["exposures"], options, connect(params))
-    except ModelError as error:
-        module.fail_json(msg=str(error), problems=[_arguments.problem(problem) for problem in error.problems])
-    except SilenceError as error:
-        module.fail_json(msg=str(error))
-    except StaleError as error:
-        module.fail_json(msg=str(error), changed=error.written, stale=error.pods)
-    except ClusterError as error:
-        module.fail_json(msg=str(error))
-    for warning in result.warnings:
-        module.warn(warning)
-    module.exit_json(
-        changed=result.changed,
-        manifests=result.manifests,
-        changes=[change.summary() for change in result.changes],
-        findings=[finding.as_dict() for finding in result.findings],
-        endpoints=result.endpoints,
-        diff=result.diff if module._diff else [],
-        pods=result.pods,
-    )
+    _calls.answer(AnsibleModule(argument_spec=_arguments.EXPOSURES, supports_check_mode=True), _calls.exposures)
 
 
 if __name__ == "__main__":

@@ -169,29 +169,13 @@ service:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _service
-from ansible_collections.edgeway.istio.plugins.module_utils._cluster import ClusterError, connect
-from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _calls
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=_arguments.GATEWAY_SERVICE, supports_check_mode=True)
-    params = module.params
-    module.no_log_values -= _arguments.plain_values(params["kubeconfig"])
-    options = _service.Options(
-        set_name=params["set"],
-        check=module.check_mode,
-        **{name: params[name] for name in _arguments.SERVICE},
+    _calls.answer(
+        AnsibleModule(argument_spec=_arguments.GATEWAY_SERVICE, supports_check_mode=True), _calls.gateway_service
     )
-    try:
-        result = _service.ensure(options, connect(params))
-    except ModelError as error:
-        module.fail_json(msg=str(error), problems=[_arguments.problem(problem) for problem in error.problems])
-    except ClusterError as error:
-        module.fail_json(msg=str(error))
-    for warning in result.warnings:
-        module.warn(warning)
-    module.exit_json(changed=result.changed, service=result.service, diff=result.diff if module._diff else [])
 
 
 if __name__ == "__main__":
