@@ -123,6 +123,13 @@ EXPOSURES: dict[str, Any] = {
     "wait_timeout": {"type": "int", "default": 120},
 }
 
+EXPOSURES_INFO: dict[str, Any] = {
+    **AUTH_ARG_SPEC,
+    "sets": {**_TEXTS, "default": []},
+    "findings": {"type": "bool", "default": True},
+    "edges": {**_TEXTS, "default": []},
+}
+
 SERVICE = ("namespace", "name", "ports", "vips", "type", "external_traffic_policy", "selector", "state", "force")
 """Options of the module gateway_service that are fields of _service.Options by the same name."""
 

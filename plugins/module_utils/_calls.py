@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _publish, _service
+from ansible_collections.edgeway.istio.plugins.module_utils import (
+    _arguments,
+    _findings_looking,
+    _publish,
+    _published,
+    _service,
+)
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import ClusterError, connect
 from ansible_collections.edgeway.istio.plugins.module_utils._findings import SilenceError
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
@@ -41,6 +47,16 @@ def exposures(params: Mapping[str, Any], check: bool) -> Json:
         "pods": result.pods,
         "warnings": result.warnings,
     }
+
+
+def exposures_info(params: Mapping[str, Any], check: bool) -> Json:
+    """Do what the module exposures_info does; nothing is changed, checked or not."""
+    del check
+    cluster = connect(params)
+    sets, warnings = _published.sets(cluster, params["sets"])
+    found = _findings_looking.look(cluster, None, edges=params["edges"]) if params["findings"] else []
+    findings = [finding.as_dict() for finding in found]
+    return {"changed": False, "sets": sets, "findings": findings, "diff": [], "warnings": warnings}
 
 
 def gateway_service(params: Mapping[str, Any], check: bool) -> Json:

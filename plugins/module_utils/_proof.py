@@ -375,7 +375,7 @@ def _entrances(manifests: Iterable[Mapping[str, Any]], world: World) -> dict[tup
                     number = server["port"]["number"]
                     entrances.append(_Entrance(place, number, tuple(world.bound(place, number))))
         else:
-            service = _service_of(item, world)
+            service = service_of(item, world)
             labels = (service or {}).get("spec", {}).get("selector") or {GATEWAY_NAME: name}
             place = Place(namespace, tuple(sorted(labels.items())))
             for listener in spec.get("listeners") or ():
@@ -389,7 +389,7 @@ def _entrances(manifests: Iterable[Mapping[str, Any]], world: World) -> dict[tup
     return found
 
 
-def _service_of(gateway: Mapping[str, Any], world: World) -> Mapping[str, Any] | None:
+def service_of(gateway: Mapping[str, Any], world: World) -> Mapping[str, Any] | None:
     """Return the Service that a Gateway of the Gateway API is tied to by its address, None where it has its own."""
     for address in gateway["spec"].get("addresses") or ():
         if address.get("type") == "Hostname":

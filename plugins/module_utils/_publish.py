@@ -29,6 +29,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils import (
 )
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change, Step
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
+from ansible_collections.edgeway.istio.plugins.module_utils._endpoints import endpoint
 from ansible_collections.edgeway.istio.plugins.module_utils._findings_world import ERROR, Finding
 from ansible_collections.edgeway.istio.plugins.module_utils._inventory import BusyError, Inventory
 from ansible_collections.edgeway.istio.plugins.module_utils._model import Exposure, Gateway, Model, ModelError, parse
@@ -569,21 +570,15 @@ def _endpoint(exposure: Exposure, services: Mapping[_kinds.Key, Manifest]) -> di
     service = _service(services, exposure.gateway)
     if exposure.service is not None:
         service = services.get(("", "Service", exposure.gateway.namespace, exposure.service.name))
-    ingress = ((service or {}).get("status", {}).get("loadBalancer") or {}).get("ingress") or []
-    hosts = [str(entry.get("ip") or entry.get("hostname")) for entry in ingress]
-    port = _fields.item((service or {}).get("spec", {}).get("ports") or (), {"port": exposure.port})
-    scheme = {"HTTP": "http", "HTTPS": "https", "TLS": "https"}.get(exposure.protocol)
-    usual = {"http": 80, "https": 443}.get(scheme or "")
-    tail = "" if exposure.port == usual else f":{exposure.port}"
-    return {
-        "name": exposure.name,
-        "namespace": exposure.namespace,
-        "protocol": exposure.protocol,
-        "port": exposure.port,
-        "node_port": exposure.node_port or (port or {}).get("nodePort"),
-        "urls": [f"{scheme}://{name}{tail}/" for name in exposure.hostnames or hosts] if scheme else [],
-        "addresses": [f"[{host}]:{exposure.port}" if ":" in host else f"{host}:{exposure.port}" for host in hosts],
-    }
+    return endpoint(
+        exposure.name,
+        exposure.namespace,
+        exposure.protocol,
+        exposure.port,
+        exposure.hostnames,
+        service,
+        exposure.node_port,
+    )
 
 
 __all__ = ["Inventory", "ModelError", "Options", "Result", "publish", "render"]

@@ -37,8 +37,6 @@ def run(server: Server, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a module of the collection whole, and return what it would print."""
     for name in ("KUBECONFIG", "K8S_AUTH_KUBECONFIG"):
         monkeypatch.delenv(name, raising=False)
-    # Once another test has imported the controller's part of Ansible, a module's warnings would go to the terminal
-    monkeypatch.setattr("ansible.module_utils._internal.is_controller", False)
 
     def run_module(name: str, /, *, check: bool = False, diff: bool = True, **options: Any) -> Json:
         options.setdefault("kubeconfig", server.kubeconfig())

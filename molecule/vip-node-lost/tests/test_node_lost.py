@@ -1,0 +1,22 @@
+"""The holder's power is cut."""
+
+from collections.abc import Iterator
+
+import pytest
+from integration.vip import faults, suite
+from outside.lab import Lab
+
+
+@pytest.fixture(autouse=True)
+def back(lab: Lab) -> Iterator[None]:
+    """The machine is a node again before anything else runs."""
+    yield
+    suite.wait_until_well(lab)
+
+
+def test_another_edge_takes_the_vip_over(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    result = suite.run(lab, capsys, "node-lost", faults.node_lost, broken=5)
+    suite.settled(result)
+    assert result.fault.holder != result.before
+    assert 0 < result.gap <= suite.FAILOVER
+    assert result.healing.holder == result.fault.holder, "the VIP stays where it is when the edge comes back"

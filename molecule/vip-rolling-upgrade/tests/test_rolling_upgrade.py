@@ -1,0 +1,29 @@
+"""keepalived and the gateways are restarted, one edge after the other."""
+
+from collections.abc import Sequence
+
+import pytest
+from integration.vip import faults, suite
+from integration.vip.machines import Machine
+from outside.lab import Lab
+
+
+def keepalived_upgraded(holder: Machine, others: Sequence[Machine], vip: str) -> faults.Mend:
+    """What a new package does: a restart of the service, on each edge in turn."""
+    for edge in (holder, *others):
+        edge.run("systemctl", "restart", "keepalived.service")
+    return lambda: None
+
+
+def test_restarts_of_keepalived_lose_nothing(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    result = suite.run(lab, capsys, "keepalived-upgraded", keepalived_upgraded, rate=200, mended=5)
+    suite.settled(result)
+    assert result.lost == 0
+    assert result.sent >= 1000
+
+
+def test_restarts_of_the_gateways_lose_nothing(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    result = suite.run(lab, capsys, "gateways-restarted", suite.gateways_restarted(lab), rate=200, mended=5)
+    assert result.lost == 0
+    assert result.none == 0
+    assert result.healing.settled is not None

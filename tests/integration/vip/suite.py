@@ -1,0 +1,189 @@
+"""The lab's edges under one fault each: what every scenario named vip-* starts from, and what it may cost."""
+
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import yaml
+from outside import lab as lab_module
+from outside.lab import INVENTORY, ROOT, Lab
+
+from integration.vip import faults, trial
+from integration.vip.machines import Machine
+
+GATEWAY = ("--namespace=istio-system", "deployment/istio-ingressgateway")
+# Envoy's readiness, on the gateway's Service: no backend has a part in the answer
+READINESS = trial.Target(15021, path="/healthz/ready")
+
+ADVERT = 100.0
+# Milliseconds: 3 adverts, the skew of the second of three edges (priority 208), an advert, and what machines take
+FAILOVER = 3 * ADVERT + (256 - 208) / 256 * ADVERT + ADVERT + 20
+SETTLED = 2000.0
+SETTLED_FROZEN = 5000.0
+
+
+def machines(lab: Lab) -> list[Machine]:
+    return [Machine(name, lab.machines[name]) for name in lab.edges]
+
+
+def run(
+    lab: Lab,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    fault: faults.Fault,
+    *,
+    rate: float = 100,
+    broken: float = 3,
+    mended: float = 3,
+    target: trial.Target = READINESS,
+    edges: Sequence[str] = (),
+) -> trial.Result:
+    """One fault under load, with its result printed. Every edge (or every one of `edges`) is ready before it."""
+    watched = [machine for machine in machines(lab) if machine.name in (edges or lab.edges)]
+    ready(lab, watched)
+    result = trial.run(name, fault, watched, lab.vip, target, rate=rate, broken=broken, mended=mended)
+    with capsys.disabled():
+        print(f"\n{result}")
+    return result
+
+
+def settled(result: trial.Result, *, within: float = SETTLED, healed_within: float = SETTLED) -> None:
+    """Exactly one edge has the VIP in time, after the fault and after its healing."""
+    assert result.fault.settled is not None, f"not one holder after the fault: {result}"
+    assert result.fault.settled <= within, f"late after the fault: {result}"
+    assert result.healing.settled is not None, f"not one holder after the healing: {result}"
+    assert result.healing.settled <= healed_within, f"late after the healing: {result}"
+
+
+def ready(lab: Lab, edges: Sequence[Machine]) -> None:
+    """Wait until the gateways are there and each edge's checks pass."""
+    lab.rolled_out("istio-system")
+    for machine in edges:
+        lab_module.wait_for(
+            f"keepalived of {machine.name}", functools.partial(_healthy, machine), seconds=60, every=0.5
+        )
+
+
+def _healthy(machine: Machine) -> bool:
+    """Whether all checks passed: as keepalived does, by running them."""
+    checks = "/usr/libexec/keepalived-vip/checks"
+    command = f"systemctl is-active --quiet keepalived && for c in {checks}/*; do $c || exit 1; done"
+    return bool(machine.run("sh", "-c", f"{command}; echo well", check=False).strip())
+
+
+def gateway_gone(lab: Lab) -> faults.Fault:
+    """The holder's gateway pod is killed, without a chance to say goodbye."""
+
+    def fault(holder: Machine, others: Sequence[Machine], vip: str) -> faults.Mend:
+        pods = lab.objects("pod", *GATEWAY[:1], "--selector=istio=ingressgateway")
+        (name,) = [pod["metadata"]["name"] for pod in pods if pod["spec"].get("nodeName") == holder.name]
+        lab.kubectl("delete", "pod", *GATEWAY[:1], name, "--force", "--grace-period=0", "--wait=false")
+        return lambda: lab.rolled_out("istio-system")
+
+    return fault
+
+
+def all_gateways_gone(lab: Lab) -> faults.Fault:
+    def fault(holder: Machine, others: Sequence[Machine], vip: str) -> faults.Mend:
+        lab.kubectl("scale", *GATEWAY, "--replicas=0")
+
+        def mend() -> None:
+            lab.kubectl("scale", *GATEWAY, f"--replicas={1 + len(others)}")
+            lab.rolled_out("istio-system")
+
+        return mend
+
+    return fault
+
+
+def gateways_restarted(lab: Lab) -> faults.Fault:
+    """As an upgrade does it: one pod after the other."""
+
+    def fault(holder: Machine, others: Sequence[Machine], vip: str) -> faults.Mend:
+        lab.kubectl("rollout", "restart", *GATEWAY)
+        return lambda: lab.rolled_out("istio-system")
+
+    return fault
+
+
+def play(playbook: str, *arguments: str, inventory: pathlib.Path = INVENTORY, **variables: object) -> str:
+    """Run a playbook of the collection as a user would, and give what it says; RuntimeError with that if it fails."""
+    ended = subprocess.run(
+        [
+            *("ansible-playbook", "--inventory", str(inventory), f"playbooks/{playbook}.yml"),
+            *(*arguments, "--extra-vars", json.dumps(variables)),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    said = ended.stdout + ended.stderr
+    if ended.returncode:
+        raise RuntimeError(said)
+    return said
+
+
+def played(*steps: Callable[[], object], back: Sequence[Callable[[], object]] = ()) -> faults.Fault:
+    """A change of configuration as a fault: `steps` one after the other, `back` as its healing."""
+
+    def fault(holder: Machine, others: Sequence[Machine], vip: str) -> faults.Mend:
+        for step in steps:
+            step()
+
+        def mend() -> None:
+            for step in back:
+                step()
+
+        return mend
+
+    return fault
+
+
+def fewer_edges(lab: Lab, left_out: str) -> Iterator[pathlib.Path]:
+    """The lab's inventory without one edge; the machine is still known, and in no group that matters."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder)
+        listed = yaml.safe_load((INVENTORY / "hosts.yml").read_text())
+        listed["all"]["children"]["edges"]["hosts"] = {name: None for name in lab.edges if name != left_out}
+        listed["all"]["vars"] = {
+            key: value.replace("{{ inventory_dir }}/../..", str(ROOT)) if isinstance(value, str) else value
+            for key, value in listed["all"]["vars"].items()
+        }
+        (path / "hosts.yml").write_text(yaml.safe_dump(listed))
+        variables = (INVENTORY / "group_vars/all.yml").read_text()
+        (path / "group_vars").mkdir()
+        (path / "group_vars/all.yml").write_text(
+            variables.replace("{{ inventory_dir | dirname | dirname }}", str(ROOT))
+        )
+        yield path
+
+
+def neighbour(vip: str) -> str:
+    """The MAC address at which this machine, the client outside, has the VIP."""
+    shown = subprocess.run(["ip", "neighbour", "show", "to", vip], capture_output=True, text=True, check=True).stdout
+    words = shown.split()
+    return words[words.index("lladdr") + 1] if "lladdr" in words else ""
+
+
+def mac(machine: Machine) -> str:
+    return machine.run("cat", "/sys/class/net/eth0/address").strip()
+
+
+def wait_until_well(lab: Lab) -> None:
+    """After a machine was off: its node is ready, its pods too."""
+    for name in lab.edges:
+        lab_module.wait_for(f"{name} ready", functools.partial(_node_ready, lab, name), seconds=120)
+    ready(lab, machines(lab))
+
+
+def _node_ready(lab: Lab, name: str) -> bool:
+    (node,) = lab.objects("node", f"--field-selector=metadata.name={name}")
+    return any(it["type"] == "Ready" and it["status"] == "True" for it in node["status"]["conditions"])
