@@ -97,6 +97,10 @@ scenarios: venv ## Run every molecule scenario
 bench-findings: venv ## Apply each broken set-up to the lab that is up, cure it, and compare what tools find (ARGS=--help)
 	@PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests python tests/bench/findings.py $(ARGS)
 
+.PHONY: bench-vip
+bench-vip: venv ## Measure failover on the lab that is up: 50 minutes, alone on the machine (ARGS=--help)
+	@PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests python tests/bench/vip.py $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what was made in this folder (take the lab down first)
 	@if [[ -e .lab/env ]]; then echo "The lab is up: make lab-down first" >&2; exit 1; fi

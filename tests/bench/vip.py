@@ -1,107 +1,162 @@
-"""How long a VIP is nowhere, fault by fault, beside the time that VRRP allows: python tests/bench/vip.py --help"""
+"""How long the lab's VIP is nowhere, fault by fault, beside the time that VRRP allows.
+
+Runs on the lab that is up, and writes docs/failover.md when everything was measured. About 50 minutes; give names of
+parts to run only these, which prints their tables.
+"""
 
 import argparse
 import contextlib
+import datetime
+import itertools
+import pathlib
+import platform
 import random
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
-from integration.vip import faults, trial
-from integration.vip.machines import Machine
+from ansible_collections.edgeway.istio.plugins.module_utils import _vrrp
+from integration.vip import faults, suite, trial
 from integration.vip.watch import Watch
-from outside import lab
+from outside import lab as lab_module
+from outside import stream
+from outside.lab import ROOT, Lab
 
-ADVERT = 0.1
-# What the role gives the second edge in order, and the third (plugins/module_utils/_vrrp.py)
-BACKUP_PRIORITIES = (218, 214)
-
-
-def limit(adverts: int = 3) -> float:
-    """The longest time until a backup takes over, in milliseconds, counted from the holder's last advert."""
-    return 1000 * (adverts * ADVERT + (256 - BACKUP_PRIORITIES[0]) / 256 * ADVERT)
-
-
-def _edges(options: argparse.Namespace) -> tuple[list[Machine], str, trial.Target]:
-    """Those of the command line, else the lab's; Envoy's readiness there, so that no backend has a part in it."""
-    if options.edge:
-        edges = [Machine(*text.split("=", 1)) for text in options.edge]
-        return edges, options.vip, trial.Target(options.port, path=options.path)
-    found = lab.load()
-    edges = [Machine(name, found.machines[name]) for name in found.edges]
-    return edges, options.vip or found.vip, trial.Target(options.port, path=options.path)
+PAGE = ROOT / "docs/failover.md"
+ADVERT = 0.1  # seconds, the role's default
+BACKEND = trial.Target(80, host="web.example")
+# Seconds until there is exactly one holder again
+ALLOWED = 2.0
+ALLOWED_FROZEN = 5.0
 
 
-def _row(name: str, values: Sequence[float], extra: str) -> str:
-    middle = statistics.median(values)
-    return f"{name:<20} {len(values):>5} {middle:>8.0f} {max(values):>8.0f}  {extra}"
+def limit(edges: int) -> float:
+    """The longest time in milliseconds until a backup takes over, counted from the holder's last advert."""
+    backups = [_vrrp.weights(position, edges, preempt=False).priority for position in range(1, edges)]
+    return 1000 * _vrrp.failover_limit(ADVERT, max(backups))
 
 
-def tries(names: Sequence[str], count: int, edges: Sequence[Machine], vip: str, target: trial.Target) -> int:
-    """Each fault `count` times; p50 and maximum of the gap that clients saw."""
-    print(f"VRRP allows {limit():.0f} ms without a holder: 3 adverts of {ADVERT * 1000:.0f} ms and the backup's skew.")
-    print(f"{'fault':<20} {'tries':>5} {'p50 ms':>8} {'max ms':>8}  lost, time with no holder and with two")
-    bad = 0
-    for name in names:
+class Bench:
+    """The lab's edges, and how often each fault is tried."""
+
+    def __init__(self, lab: Lab, tries: int, seed: int) -> None:
+        self.lab = lab
+        self.edges = suite.machines(lab)
+        self.count = tries
+        self.seed = seed
+
+    def _series(self, name: str, fault: faults.Fault, count: int, target: trial.Target, **options: float) -> str:
         results = []
         for _number in range(count):
-            result = trial.run(
-                name,
-                faults.FAULTS[name],
-                edges,
-                vip,
-                target,
-                rate=200,
-                broken=3.5 if name in ("process-stopped", "check-failed") else 1.5,
-                mended=1.5,
+            suite.ready(self.lab, self.edges)
+            results.append(
+                trial.run(name, fault, self.edges, self.lab.vip, target, **{"rate": 200, "broken": 1.5} | options)
             )
-            results.append(result)
-            if result.fault.settled is None and name != "partition":
-                bad += 1
-                print(result, file=sys.stderr)
-        lost = sum(result.lost for result in results)
-        sent = sum(result.sent for result in results)
+            if results[-1].fault.settled is None:
+                print(results[-1], file=sys.stderr, flush=True)
+        gaps = [result.gap for result in results]
+        lost, sent = sum(result.lost for result in results), sum(result.sent for result in results)
         none = max(result.none for result in results)
-        several = max(result.several for result in results)
-        extra = f"{lost} of {sent} lost; no holder at most {none:.0f} ms, two at most {several:.0f} ms"
-        print(_row(name, [result.gap for result in results], extra), flush=True)
-    return bad
+        row = f"{count} | {statistics.median(gaps):.0f} | {max(gaps):.0f} | {none:.0f} | {lost} of {sent}"
+        print(f"{name}: {row}", flush=True)
+        return row
 
+    def tries(self) -> str:
+        """The gap that clients see, each fault again and again."""
+        lines = [
+            "| fault | asked | tries | p50 ms | max ms | no holder ms, at most | requests lost |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        gone = suite.gateway_gone(self.lab)
+        for title, name, fault, count, options in (
+            ("link cut", "link-cut", faults.link_cut, 5 * self.count, {}),
+            ("power lost", "node-lost", faults.node_lost, self.count, {}),
+            ("keepalived killed (`kill -9`)", "process-killed", faults.process_killed, self.count, {}),
+            ("gateway pod killed", "gateway-gone", gone, self.count, {"broken": 4}),
+            ("planned, by drain", "drained", faults.drained, self.count, {"broken": 3}),
+        ):
+            lines.append(f"| {title} | the gateway | {self._series(name, fault, count, suite.READINESS, **options)} |")
+        for title, name, fault in (
+            ("link cut", "link-cut", faults.link_cut),
+            ("power lost", "node-lost", faults.node_lost),
+        ):
+            row = self._series(f"{name}, through a backend", fault, self.count, BACKEND)
+            lines.append(f"| {title} | a backend | {row} |")
+        return "\n".join(lines)
 
-def one_after_the_other(count: int, seed: int, edges: Sequence[Machine], vip: str) -> int:
-    """Random faults, each mended before the next; exactly one holder within 2 s of each and of its healing."""
-    choose = random.Random(seed)  # noqa: S311  faults, not keys
-    names = [name for name in faults.FAULTS if name not in ("node-lost", "peer-rebooted", "partition", "check-failed")]
-    names = [name for name in names if name != "all-checks-failed"]
-    slowest: dict[str, float] = {}
-    bad = 0
-    with Watch(edges, vip) as watch:
-        for number in range(1, count + 1):
-            name = choose.choice(names)
-            holder = next(edge for edge in edges if edge.name == watch.one_holder(10))
-            others = [edge for edge in edges if edge is not holder]
-            allowed = 5.0 if name == "process-stopped" else 2.0
-            began = time.monotonic()
-            mend = faults.FAULTS[name](holder, others, vip)
-            time.sleep(choose.uniform(0.0, 3.0))
-            middle = watch.tally(began)
-            healed = time.monotonic()
-            mend()
-            time.sleep(allowed)
-            after = watch.tally(healed)
-            late = [tally for tally in (after,) if tally.settled is None or tally.settled > allowed * 1000]
-            took = max((tally.settled or 0.0) for tally in (middle, after))
-            slowest[name] = max(slowest.get(name, 0.0), took)
-            if late:
-                bad += 1
-                print(f"fault {number} (seed {seed}): {name} on {holder.name}: {after}", file=sys.stderr, flush=True)
-        final = watch.one_holder(10)
-    for name, took in sorted(slowest.items()):
-        print(f"{name:<20} one holder after {took:.0f} ms at most")
-    print(f"{count} faults with seed {seed}: {bad} without exactly one holder in time; {final} holds the VIP now")
-    return bad
+    def random(self) -> str:
+        """Random faults, each mended before the next; exactly one holder in time after each and after its healing."""
+        choose = random.Random(self.seed)  # noqa: S311  faults, not keys
+        names = ["link-cut", "process-killed", "main-process-killed", "process-stopped", "address-removed"]
+        names += ["network-restarted", "restarted", "drained"]
+        count = 5 * self.count
+        slowest: dict[str, float] = {}
+        tried: dict[str, int] = {}
+        late = 0
+        with Watch(self.edges, self.lab.vip) as watch:
+            for number in range(1, count + 1):
+                name = choose.choice(names)
+                holder = next(edge for edge in self.edges if edge.name == watch.one_holder(10))
+                others = [edge for edge in self.edges if edge is not holder]
+                allowed = ALLOWED_FROZEN if name == "process-stopped" else ALLOWED
+                began = time.monotonic()
+                mend = faults.FAULTS[name](holder, others, self.lab.vip)
+                # As long as the clock allows: what isn't settled by then counts, and then it heals
+                time.sleep(allowed + choose.uniform(0.0, 1.0))
+                healed = time.monotonic()
+                mend()
+                time.sleep(ALLOWED)
+                found = (watch.tally(began, healed), watch.tally(healed))
+                times = [allowed * 1000 + 1 if tally.settled is None else tally.settled for tally in found]
+                tried[name] = tried.get(name, 0) + 1
+                slowest[name] = max(slowest.get(name, 0.0), *times)
+                if times[0] > allowed * 1000 or times[1] > ALLOWED * 1000:
+                    late += 1
+                    print(f"fault {number}: {name} on {holder.name}: {found}", file=sys.stderr, flush=True)
+            watch.one_holder(10)
+        lines = ["| fault | times | one holder after, at most |", "| --- | --- | --- |"]
+        lines += [f"| {name} | {tried[name]} | {slowest[name]:.0f} ms |" for name in sorted(tried)]
+        lines += ["", f"{count} faults, seed {self.seed}: {late} times there was not exactly one holder in time."]
+        return "\n".join(lines)
+
+    def busy(self) -> str:
+        """Nothing fails while both cores are busy: whatever moves the VIP is a false failover."""
+        minutes = self.count / 2
+        with Watch(self.edges, self.lab.vip, period=0.02) as watch:
+            watch.one_holder(10)
+            with _busy(2):
+                began = time.monotonic()
+                time.sleep(minutes * 60)
+                end = time.monotonic()
+            watched = [sample.holders for sample in watch.samples if began <= sample.at <= end]
+        moves = sum(1 for one, after in itertools.pairwise(watched) if one != after)
+        return (
+            f"{minutes:g} minutes with both cores kept busy by processes of normal priority: {moves} changes of "
+            f"holder, sampled every {watch.slowest():.0f} ms at worst."
+        )
+
+    def latency(self) -> str:
+        """Requests through the VIP and through the node port of the same node, in turn."""
+        (holder,) = self.lab.holders()
+        node_port = self.lab.ports()[80]
+        ways = {
+            "the VIP": stream.http_attempt(self.lab.vip, BACKEND.host),
+            "the node port": stream.http_attempt(self.lab.machines[holder], BACKEND.host, port=node_port),
+        }
+        times = stream.in_turn(ways, count=250 * self.count)
+        p99 = {name: statistics.quantiles(found, n=100)[98] for name, found in times.items()}
+        lines = ["| through | requests | p50 ms | p99 ms |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| {name} | {len(found)} | {1000 * statistics.median(found):.2f} | {1000 * p99[name]:.2f} |"
+            for name, found in times.items()
+        ]
+        lines += [
+            "",
+            f"p99 through the VIP is {p99['the VIP'] / p99['the node port']:.2f} × that through the node port.",
+        ]
+        return "\n".join(lines)
 
 
 @contextlib.contextmanager
@@ -116,53 +171,70 @@ def _busy(cores: int) -> Iterator[None]:
             process.wait()
 
 
-def quiet(minutes: float, cores: int, edges: Sequence[Machine], vip: str) -> int:
-    """Nothing fails, the machine is busy: whatever moves the VIP is a false failover."""
-    with Watch(edges, vip, period=0.02) as watch:
-        holder = watch.one_holder(10)
-        with _busy(cores):
-            began = time.monotonic()
-            time.sleep(minutes * 60)
-            end = time.monotonic()
-        moves = sum(
-            1
-            for sample, after in zip(watch.samples, watch.samples[1:], strict=False)
-            if sample.holders != after.holders
-        )
-        found = watch.tally(began, end)
-    print(
-        f"{minutes:g} minutes with {cores} cores busy: {moves} changes of holder (from {holder}), "
-        f"no holder {found.none:.0f} ms, two {found.several:.0f} ms, sampled every {watch.slowest():.0f} ms at worst"
-    )
-    return moves
+def page(parts: Mapping[str, str], edges: int, seed: int) -> str:
+    """docs/failover.md."""
+    return f"""# Failover, measured
+
+Written by `make bench-vip` on {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, on the lab: {edges} edges as
+containers of one machine with {len(_cores())} cores, {platform.release()}, the role's defaults (adverts every
+{ADVERT * 1000:.0f} ms). Clients open a new connection every 5 ms, never try again, and wait a second at most; the gap
+is the time between two good answers. Who holds the VIP is read from every edge's kernel each 10 ms.
+
+VRRP itself allows {limit(edges):.0f} ms: three adverts and the skew of the next edge, from the last advert that was
+heard (RFC 5798, 6.1). A link that is cut just before an advert is due is noticed that much later, so
+{limit(edges) + 1000 * ADVERT:.0f} ms counted from the cut.
+
+## The gap
+
+“The gateway” is Envoy's own readiness answer: nothing behind it counts. “A backend” is an answer that a pod gives,
+through any edge: the cluster needs longer than VRRP to notice that a node with backends is gone, and ejection of the
+dead ones does the rest.
+
+{parts["tries"]}
+
+## One holder, whatever happens
+
+{parts["random"]}
+
+Repeatable by `make bench-vip ARGS="random --seed {seed}"`.
+
+## False failovers
+
+{parts["busy"]}
+
+## What the VIP costs
+
+{parts["latency"]}
+"""
+
+
+def _cores() -> list[str]:
+    return [line for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("processor")]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--edge", action="append", metavar="NAME=ADDRESS", help="an edge, instead of the lab's")
-    parser.add_argument("--vip", help="instead of the lab's")
-    parser.add_argument("--port", type=int, default=15021, help="what clients ask (15021, Envoy's readiness)")
-    parser.add_argument("--path", default="/healthz/ready")
-    commands = parser.add_subparsers(dest="command", required=True)
-    added = commands.add_parser("tries", help="one kind of fault again and again")
-    added.add_argument("fault", nargs="+", choices=list(faults.FAULTS))
-    added.add_argument("--count", type=int, default=20)
-    added = commands.add_parser("random", help="random faults one after the other")
-    added.add_argument("--count", type=int, default=100)
-    added.add_argument("--seed", type=int, default=1)
-    added = commands.add_parser("quiet", help="no fault, busy cores")
-    added.add_argument("--minutes", type=float, default=10)
-    added.add_argument("--cores", type=int, default=2)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = ("tries", "random", "busy", "latency")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all of them if none is given")
+    parser.add_argument(
+        "--tries", type=int, default=20, help="of each fault (20); five times as many of those that count"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the random faults (1)")
     options = parser.parse_args()
-    edges, vip, target = _edges(options)
-    match options.command:
-        case "tries":
-            bad = tries(options.fault, options.count, edges, vip, target)
-        case "random":
-            bad = one_after_the_other(options.count, options.seed, edges, vip)
-        case _:
-            bad = quiet(options.minutes, options.cores, edges, vip)
-    return 1 if bad else 0
+    if unknown := set(options.parts) - set(parts):
+        parser.error(f"no part {', '.join(unknown)}: {', '.join(parts)}")
+    lab = lab_module.load()
+    bench = Bench(lab, options.tries, options.seed)
+    found = {}
+    for name in options.parts or parts:
+        found[name] = getattr(bench, name)()
+        print(f"\n{found[name]}\n", flush=True)
+    if len(lab.holders()) != 1:
+        print(f"The VIP's holders at the end: {lab.holders()}", file=sys.stderr)
+        return 1
+    if not options.parts:
+        PAGE.write_text(page(found, len(bench.edges), options.seed))
+    return 0
 
 
 if __name__ == "__main__":

@@ -31,10 +31,17 @@ class Ended:
         return " ".join(self.said.split())
 
 
-def playbook(path: str, *arguments: str, check: bool = True, timeout: float = 300, **variables: Any) -> Ended:
+def playbook(
+    path: str,
+    *arguments: str,
+    check: bool = True,
+    timeout: float = 300,
+    inventory: pathlib.Path = INVENTORY,
+    **variables: Any,
+) -> Ended:
     """Run it; AssertionError with all that it said if it fails and `check` is on."""
     ended = subprocess.run(
-        ["ansible-playbook", "--inventory", str(INVENTORY), path, *arguments, "--extra-vars", json.dumps(variables)],
+        ["ansible-playbook", "--inventory", str(inventory), path, *arguments, "--extra-vars", json.dumps(variables)],
         cwd=ROOT,
         env=os.environ | {"ANSIBLE_NOCOLOR": "1"},
         capture_output=True,

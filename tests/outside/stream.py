@@ -11,7 +11,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 # One attempt: returns if the answer was right, raises OSError or asyncio.TimeoutError if not
 Attempt = Callable[[], Awaitable[None]]
@@ -169,3 +169,22 @@ class Stream:
 def longest_gap(moments: list[float]) -> tuple[float, float]:
     """(length, beginning) of the longest of the spaces between moments, which are in order."""
     return max(((after - before, before) for before, after in itertools.pairwise(moments)), default=(0.0, 0.0))
+
+
+def in_turn(ways: Mapping[str, Attempt], count: int) -> dict[str, list[float]]:
+    """How long each of `count` attempts took in each way, in seconds; in turn, so that all see the same load.
+
+    Raises what an attempt raises: a lost request has no time.
+    """
+
+    async def run() -> dict[str, list[float]]:
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(count):
+            # Whoever comes first finds what the one before has left
+            for name in sorted(ways, reverse=bool(number % 2)):
+                began = time.perf_counter()
+                await ways[name]()
+                times[name].append(time.perf_counter() - began)
+        return times
+
+    return asyncio.run(run())

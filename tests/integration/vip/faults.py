@@ -1,6 +1,5 @@
 """What can go wrong with an edge. Each fault is a function that breaks something and returns what mends it again."""
 
-import time
 from collections.abc import Callable, Sequence
 
 from integration.vip.machines import Machine
@@ -92,25 +91,6 @@ def _drain(machine: Machine, value: str) -> None:
     machine.run("sh", "-c", f"echo {value} >{folder}/.drained && mv {folder}/.drained {folder}/drained")
 
 
-def check_failed(holder: Machine, others: Sequence[Machine], vip: str) -> Mend:
-    """What the edge serves is gone, on bare edges whose check is that this file isn't there."""
-    holder.run("touch", "/run/not-serving")
-    return lambda: (holder.run("rm", "/run/not-serving"), None)[1]
-
-
-def all_checks_failed(holder: Machine, others: Sequence[Machine], vip: str) -> Mend:
-    edges = (holder, *others)
-    for edge in edges:
-        edge.run("touch", "/run/not-serving")
-
-    def mend() -> None:
-        for edge in edges:
-            edge.run("rm", "/run/not-serving")
-            time.sleep(0.2)
-
-    return mend
-
-
 FAULTS: dict[str, Fault] = {
     "node-lost": node_lost,
     "link-cut": link_cut,
@@ -123,6 +103,4 @@ FAULTS: dict[str, Fault] = {
     "peer-rebooted": peer_rebooted,
     "restarted": restarted,
     "drained": drained,
-    "check-failed": check_failed,
-    "all-checks-failed": all_checks_failed,
 }

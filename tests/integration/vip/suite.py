@@ -1,8 +1,6 @@
-"""The lab's edges under one fault each: what every scenario named vip-* starts from, and what it may cost."""
+"""The lab's edges under one fault each: what every test of molecule/vip starts from, and what it may cost."""
 
 import functools
-import json
-import os
 import pathlib
 import subprocess
 import tempfile
@@ -109,26 +107,6 @@ def gateways_restarted(lab: Lab) -> faults.Fault:
         return lambda: lab.rolled_out("istio-system")
 
     return fault
-
-
-def play(playbook: str, *arguments: str, inventory: pathlib.Path = INVENTORY, **variables: object) -> str:
-    """Run a playbook of the collection as a user would, and give what it says; RuntimeError with that if it fails."""
-    ended = subprocess.run(
-        [
-            *("ansible-playbook", "--inventory", str(inventory), f"playbooks/{playbook}.yml"),
-            *(*arguments, "--extra-vars", json.dumps(variables)),
-        ],
-        cwd=ROOT,
-        env=os.environ | {"ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    said = ended.stdout + ended.stderr
-    if ended.returncode:
-        raise RuntimeError(said)
-    return said
 
 
 def played(*steps: Callable[[], object], back: Sequence[Callable[[], object]] = ()) -> faults.Fault:

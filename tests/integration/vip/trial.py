@@ -5,11 +5,11 @@ import dataclasses
 import http.client
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from outside import stream
 
-from integration.vip.faults import Fault
+from integration.vip.faults import Fault, node_lost, peer_rebooted
 from integration.vip.machines import Machine
 from integration.vip.watch import Tally, Watch
 
@@ -113,8 +113,6 @@ def run(
     rate: float = 100,
     broken: float = 3,
     mended: float = 3,
-    watch_lost: bool = False,
-    settle: Callable[[], None] = lambda: None,
 ) -> Result:
     """Wait for one holder, break it for `broken` seconds, mend it, and look on for `mended` seconds."""
     with Watch(edges, vip) as watch:
@@ -127,7 +125,7 @@ def run(
             stream.Stream(attempt, rate=rate, seconds=600) as clients,
         ):
             time.sleep(1)
-            gone = holder if name == "node-lost" else others[0] if name == "peer-rebooted" else None
+            gone = holder if fault is node_lost else others[0] if fault is peer_rebooted else None
             if gone:
                 watch.drop(gone)
             at = time.monotonic()
@@ -137,7 +135,6 @@ def run(
             mend()
             if gone:
                 watch.add(gone)
-            settle()
             time.sleep(mended)
             end = time.monotonic()
         report = clients.report

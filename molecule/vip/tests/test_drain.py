@@ -3,6 +3,7 @@
 import pytest
 from integration.vip import suite
 from outside.lab import Lab
+from outside.runs import playbook
 
 
 def test_nothing_is_lost(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
@@ -12,8 +13,8 @@ def test_nothing_is_lost(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
         capsys,
         "drain",
         suite.played(
-            lambda: suite.play("drain", edge=holder),
-            back=[lambda: suite.play("drain", edge=holder, state="active")],
+            lambda: playbook("playbooks/drain.yml", edge=holder),
+            back=[lambda: playbook("playbooks/drain.yml", edge=holder, state="active")],
         ),
         rate=200,
         broken=6,
@@ -28,19 +29,19 @@ def test_nothing_is_lost(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_in_check_mode_nothing_moves(lab: Lab) -> None:
     (holder,) = lab.holders()
-    said = suite.play("drain", "--check", edge=holder)
-    assert "changed=1" in said
+    assert playbook("playbooks/drain.yml", "--check", edge=holder).changed == 1
     assert lab.holders() == [holder]
 
 
 def test_the_last_edge_that_can_serve_is_not_drained(lab: Lab) -> None:
     first, second, last = lab.edges
     try:
-        suite.play("drain", edge=first)
-        suite.play("drain", edge=second)
-        with pytest.raises(RuntimeError, match="No other edge could serve"):
-            suite.play("drain", edge=last)
+        playbook("playbooks/drain.yml", edge=first)
+        playbook("playbooks/drain.yml", edge=second)
+        refused = playbook("playbooks/drain.yml", check=False, edge=last)
+        assert refused.status != 0
+        assert "No other edge could serve" in refused.line
         assert lab.holders() == [last]
     finally:
-        suite.play("drain", edge=first, state="active")
-        suite.play("drain", edge=second, state="active")
+        playbook("playbooks/drain.yml", edge=first, state="active")
+        playbook("playbooks/drain.yml", edge=second, state="active")

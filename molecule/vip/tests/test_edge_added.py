@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from integration.vip import suite
 from outside.lab import Lab
+from outside.runs import playbook
 
 JOINING = 0  # the preferred holder: if the VIP moved at all, it would move there
 
@@ -14,15 +15,15 @@ JOINING = 0  # the preferred holder: if the VIP moved at all, it would move ther
 def without(lab: Lab) -> Iterator[pathlib.Path]:
     """Two edges hold the VIP, and the third one is a stranger."""
     for path in suite.fewer_edges(lab, lab.edges[JOINING]):
-        suite.play("vip", "--limit", f"localhost,{lab.edges[JOINING]}", keepalived_state="absent")
-        suite.play("vip", inventory=path)
+        playbook("playbooks/vip.yml", "--limit", f"localhost,{lab.edges[JOINING]}", keepalived_state="absent")
+        playbook("playbooks/vip.yml", inventory=path)
         yield path
 
 
 def test_the_vip_stays(lab: Lab, without: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lab.edges[JOINING] not in lab.holders()
     result = suite.run(
-        lab, capsys, "edge-added", suite.played(lambda: suite.play("vip")), edges=lab.edges[JOINING + 1 :]
+        lab, capsys, "edge-added", suite.played(lambda: playbook("playbooks/vip.yml")), edges=lab.edges[JOINING + 1 :]
     )
     assert (result.none, result.several, result.lost) == (0, 0, 0)
     assert result.before == result.fault.holder == result.healing.holder

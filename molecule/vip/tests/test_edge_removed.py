@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from integration.vip import suite
 from outside.lab import Lab
+from outside.runs import playbook
 
 ADDED_AND_REMOVED = -1  # the last edge in order
 
@@ -20,16 +21,16 @@ def test_the_vip_stays_when_a_backup_leaves_and_comes_back(
 ) -> None:
     leaving = lab.edges[ADDED_AND_REMOVED]
     if lab.holders() == [leaving]:
-        suite.play("drain", edge=leaving)
-        suite.play("drain", edge=leaving, state="active")
+        playbook("playbooks/drain.yml", edge=leaving)
+        playbook("playbooks/drain.yml", edge=leaving, state="active")
     result = suite.run(
         lab,
         capsys,
         "edge-removed",
         suite.played(
-            lambda: suite.play("vip", "--limit", f"localhost,{leaving}", keepalived_state="absent"),
-            lambda: suite.play("vip", inventory=without),
-            back=[lambda: suite.play("vip")],
+            lambda: playbook("playbooks/vip.yml", "--limit", f"localhost,{leaving}", keepalived_state="absent"),
+            lambda: playbook("playbooks/vip.yml", inventory=without),
+            back=[lambda: playbook("playbooks/vip.yml")],
         ),
     )
     assert (result.none, result.several, result.lost) == (0, 0, 0)
@@ -44,8 +45,8 @@ def test_nothing_is_lost_when_the_holder_leaves(lab: Lab, capsys: pytest.Capture
         capsys,
         "holder-removed",
         suite.played(
-            lambda: suite.play("vip", "--limit", f"localhost,{leaving}", keepalived_state="absent"),
-            back=[lambda: suite.play("vip")],
+            lambda: playbook("playbooks/vip.yml", "--limit", f"localhost,{leaving}", keepalived_state="absent"),
+            back=[lambda: playbook("playbooks/vip.yml")],
         ),
     )
     assert result.lost == 0
