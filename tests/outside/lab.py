@@ -16,6 +16,7 @@ import testinfra
 ROOT = pathlib.Path(__file__).parents[2]
 KUBECONFIG = ROOT / ".lab/kubeconfig"
 INVENTORY = ROOT / "inventories/lab"
+BOXES = ROOT / "inventories/lab-boxes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,13 +131,13 @@ class Lab:
         )
 
 
-def load() -> Lab:
+def load(inventory: pathlib.Path = INVENTORY) -> Lab:
     """Read the lab's inventory. FileNotFoundError where no lab is up."""
     if not KUBECONFIG.exists():
         raise FileNotFoundError(f"{KUBECONFIG}: no lab is up; make lab")
     listed = json.loads(
         subprocess.run(
-            ["ansible-inventory", "--inventory", str(INVENTORY), "--list"], check=True, capture_output=True, text=True
+            ["ansible-inventory", "--inventory", str(inventory), "--list"], check=True, capture_output=True, text=True
         ).stdout
     )
     variables = listed["_meta"]["hostvars"]

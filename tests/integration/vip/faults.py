@@ -91,6 +91,12 @@ def _drain(machine: Machine, value: str) -> None:
     machine.run("sh", "-c", f"echo {value} >{folder}/.drained && mv {folder}/.drained {folder}/drained")
 
 
+def haproxy_stopped(holder: Machine, others: Sequence[Machine], vip: str) -> Mend:
+    """What forwards on an edge outside the cluster."""
+    holder.run("systemctl", "stop", "haproxy.service")
+    return lambda: (holder.run("systemctl", "start", "haproxy.service"), None)[1]
+
+
 FAULTS: dict[str, Fault] = {
     "node-lost": node_lost,
     "link-cut": link_cut,

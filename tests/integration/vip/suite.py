@@ -75,12 +75,14 @@ def _healthy(machine: Machine) -> bool:
 
 
 def gateway_gone(lab: Lab) -> faults.Fault:
-    """The holder's gateway pod is killed, without a chance to say goodbye."""
+    """A gateway pod is killed, the holder's where it has one, without a chance to say goodbye."""
 
     def fault(holder: Machine, others: Sequence[Machine], vip: str) -> faults.Mend:
         pods = lab.objects("pod", *GATEWAY[:1], "--selector=istio=ingressgateway")
-        (name,) = [pod["metadata"]["name"] for pod in pods if pod["spec"].get("nodeName") == holder.name]
-        lab.kubectl("delete", "pod", *GATEWAY[:1], name, "--force", "--grace-period=0", "--wait=false")
+        pod = next((pod for pod in pods if pod["spec"].get("nodeName") == holder.name), pods[0])
+        lab.kubectl(
+            "delete", "pod", *GATEWAY[:1], pod["metadata"]["name"], "--force", "--grace-period=0", "--wait=false"
+        )
         return lambda: lab.rolled_out("istio-system")
 
     return fault
