@@ -49,7 +49,7 @@ class Lab:
 
         def holds(name: str) -> bool:
             try:
-                shown = self.host(name).check_output(f"ip -oneline address show to {self.vip}/32")
+                shown = self.host(name).check_output(f"ip -oneline address show to {self.vip}")
             except RuntimeError:  # ssh itself failed
                 return False
             return f" {self.vip}/" in shown
