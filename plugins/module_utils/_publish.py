@@ -239,7 +239,7 @@ def _carry_out(plan: Plan, cluster: Cluster) -> Result:
             except _wait.StaleError as error:
                 error.written = True
                 stale = error
-            proved = plan.digest if options.wait and stale is None and not seen.unknown else ""
+            proved = plan.digest if stale is None and seen.proved and not seen.unknown else ""
             turn.end()
             if options.state == "absent":
                 before.remove(cluster)

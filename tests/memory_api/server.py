@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from memory_api import kinds, ownership
+from memory_api import kinds, ownership, pods
 from memory_api.kinds import Kind, Object
 
 Key = tuple[str, str, str, str]
@@ -55,6 +55,14 @@ class DropError(Exception):
     """The connection is to be closed without an answer."""
 
 
+class _UpgradeError(Exception):
+    """The connection becomes one to a pod."""
+
+    def __init__(self, ports: dict[int, pods.Answer]) -> None:
+        self.ports = ports
+        super().__init__()
+
+
 Hook = Callable[[Request], None]
 """Called with each request before it is acted upon; raises StatusError or DropError to fail it."""
 
@@ -63,8 +71,8 @@ Hook = Callable[[Request], None]
 class Server:
     """An API server on a free port of 127.0.0.1, with what is stored in `objects`.
 
-    Every namespace in `namespaces` exists. `before` and `after` are hooks of tests: called before a request is acted
-    upon and when it has been, but before it is answered.
+    `before` and `after` are hooks of tests: called before a request is acted upon and when it has been, but before it
+    is answered. `pods` says what listens on the ports of a pod, by namespace and name; a pod that isn't there is gone.
     """
 
     kinds: tuple[Kind, ...] = kinds.CORE + kinds.ISTIO_KINDS + kinds.GATEWAY_API_KINDS
@@ -72,6 +80,7 @@ class Server:
     log: list[Request] = field(default_factory=list)
     before: Hook | None = None
     after: Hook | None = None
+    pods: dict[tuple[str, str], dict[int, pods.Answer]] = field(default_factory=dict)
     connections: int = 0
 
     def __post_init__(self) -> None:
@@ -212,6 +221,8 @@ class Server:
         if len(rest) == 1:
             return self._collection(kind, api_version, namespace, request)
         subresource = rest[2] if len(rest) > 2 else ""
+        if subresource == "portforward" and (namespace, rest[1]) in self.pods:
+            raise _UpgradeError(self.pods[namespace, rest[1]])
         if subresource and not (subresource == "status" and kind.has_status):
             raise _not_found(request.path)
         return self._object(kind, api_version, (group, kind.name, namespace, rest[1]), subresource, request)
@@ -490,6 +501,15 @@ class _Handler(BaseHTTPRequestHandler):
             code, body = error.code, error.body
         except DropError:
             self.close_connection = True
+            return
+        except _UpgradeError as upgrade:
+            self.close_connection = True
+            self.send_response(101)
+            self.send_header("connection", "Upgrade")
+            self.send_header("upgrade", "SPDY/3.1")
+            self.end_headers()
+            self.wfile.flush()
+            pods.serve(self.connection, upgrade.ports)
             return
         data = json.dumps(body).encode()
         self.send_response(code)

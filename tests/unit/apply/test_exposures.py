@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from memory_api import Server
+from memory_api import Server, pods
 from memory_api.kinds import CORE
 from memory_api.sample import HTTP, TCP, service, verbs
 
@@ -15,6 +15,7 @@ Run = Callable[..., dict[str, Any]]
 
 
 def test_publishes_and_then_changes_nothing(server: Server, run: Run) -> None:
+    server.pods["istio-system", "gateway-1"] = {15000: pods.envoy(server)}
     first = run("exposures", exposures=[HTTP, TCP])
     assert first["changed"]
     assert set(verbs(first).values()) == {"create", "update"}
