@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 
+import metallb
 from ansible_collections.edgeway.istio.plugins.module_utils import _vrrp
 from integration.vip import faults, suite, trial
 from integration.vip.watch import Watch
@@ -137,6 +138,26 @@ class Bench:
             f"holder, sampled every {watch.slowest():.0f} ms at worst."
         )
 
+    def metallb(self) -> str:
+        """The same fault under MetalLB at its defaults, one run after the other."""
+        gaps = []
+        for _number in range(3):
+            suite.ready(self.lab, self.edges)
+            ours = trial.run("link-cut", faults.link_cut, self.edges, self.lab.vip, suite.READINESS, rate=200)
+            gaps.append(ours.gap)
+        cuts = metallb.cuts(self.lab, self.edges, 3)
+        shown = [f"{cut.gap:.0f}" if cut.over else f"more than {cut.gap:.0f}" for cut in cuts]
+        return "\n".join(
+            [
+                "| link of the node that answers cut | gap in ms, three tries |",
+                "| --- | --- |",
+                f"| this role | {', '.join(f'{gap:.0f}' for gap in gaps)} |",
+                f"| MetalLB, layer 2 | {', '.join(shown)} |",
+                "",
+                f"The best of MetalLB's is {min(cut.gap for cut in cuts) / max(gaps):.0f} × the worst of ours.",
+            ]
+        )
+
     def latency(self) -> str:
         """Requests through the VIP and through the node port of the same node, in turn."""
         (holder,) = self.lab.holders()
@@ -202,6 +223,13 @@ Repeatable by `make bench-vip ARGS="random --seed {seed}"`.
 
 {parts["busy"]}
 
+## Beside MetalLB
+
+The same cluster, the same gateways, the same clients, with a Service of its own; MetalLB as its own manifests install it,
+at its defaults.
+
+{parts["metallb"]}
+
 ## What the VIP costs
 
 {parts["latency"]}
@@ -214,7 +242,7 @@ def _cores() -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("tries", "random", "busy", "latency")
+    parts = ("latency", "metallb", "tries", "random", "busy")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all of them if none is given")
     parser.add_argument(
         "--tries", type=int, default=20, help="of each fault (20); five times as many of those that count"
