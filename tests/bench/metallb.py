@@ -1,6 +1,6 @@
 """MetalLB at its defaults on the lab, for comparison: how long a client waits when the announcing node's link is cut.
 
-Built from its Go module, at the version of metallb/go.mod; installed from the manifests in that module (layer 2),
+Built from its Go module, at the version of go/metallb/go.mod; installed from the manifests in that module (layer 2),
 without its validating webhook. Its programs come from a folder of the node instead of an image.
 """
 
@@ -21,7 +21,7 @@ from outside import stream
 from outside.lab import Lab, wait_for
 
 MODULE = "go.universe.tf/metallb"
-FOLDER = pathlib.Path(__file__).parent / "metallb"
+FOLDER = pathlib.Path(__file__).parent / "go/metallb"
 BUILT = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "edgeway-lab/metallb"
 PLACE = "/opt/metallb"  # in the nodes
 ADDRESS = "10.77.0.110"

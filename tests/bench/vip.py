@@ -17,8 +17,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 
-import metallb
 from ansible_collections.edgeway.istio.plugins.module_utils import _vrrp
+from bench import metallb
 from integration.vip import faults, suite, trial
 from integration.vip.watch import Watch
 from outside import lab as lab_module
@@ -225,7 +225,7 @@ Repeatable by `make bench-vip ARGS="random --seed {seed}"`.
 
 ## Beside MetalLB
 
-The same cluster, the same gateways, the same clients, with a Service of its own; MetalLB as its own manifests install it,
+The same cluster, gateways and clients, with a Service of its own; MetalLB as its own manifests install it,
 at its defaults.
 
 {parts["metallb"]}
