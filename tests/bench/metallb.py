@@ -33,8 +33,15 @@ WATCHED = 20.0  # seconds with the link cut
 
 def _go(*arguments: str) -> str:
     kept = BUILT.parent
-    environment = {"CGO_ENABLED": "0", "GOPATH": str(kept / "go"), "GOCACHE": str(kept / "go-build"), "GOFLAGS": ""}
-    return command("go", *arguments, timeout=900, **environment)
+    return command(
+        "go",
+        *arguments,
+        timeout=900,
+        CGO_ENABLED="0",
+        GOPATH=str(kept / "go"),
+        GOCACHE=str(kept / "go-build"),
+        GOFLAGS="",
+    )
 
 
 def _built() -> pathlib.Path:
