@@ -87,7 +87,13 @@ def run(step: Step, console: rich.console.Console) -> None:
     """Run one step to its end, showing what goes on; fills in the step."""
     LOGS.mkdir(parents=True, exist_ok=True)
     # Ansible and pytest measure and colour their output for the terminal, which the log isn't
-    environment = os.environ | {"NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1", "COLUMNS": str(min(console.width, 120))}
+    environment = os.environ | {
+        "NO_COLOR": "1",
+        "ANSIBLE_NOCOLOR": "1",
+        "COLUMNS": str(min(console.width, 120)),
+        # Where skipped hosts are hidden, a task is named when it has ended, not when it begins
+        "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true",
+    }
     began = time.monotonic()
     process = subprocess.Popen(
         ["make", step.target],
