@@ -71,7 +71,7 @@ class Stranger:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         own = {
             "HOME": str(self.home),
-            "PATH": f"{self.home}/edgeway/bin:{ROOT}/.lab/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": f"{self.home}/edgeway/bin:{ROOT}/.lab/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "ANSIBLE_NOCOLOR": "1",
         }
         ended = subprocess.run(
@@ -101,7 +101,7 @@ class Stranger:
 
 @pytest.fixture(scope="module")
 def stranger(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
-    """The page's first commands, with this project's pinned versions, and the page's inventory with the lab's addresses."""
+    """The page's first commands, with the versions that are pinned here; its inventory with the lab's addresses."""
     one = Stranger(tmp_path_factory.mktemp("home"), lab)
     clone = one.home / "clone"
     shutil.copytree(
@@ -186,9 +186,8 @@ def test_who_publishes_needs_no_more_than_the_role(stranger: Stranger, lab: Lab)
     (stranger.folder / "ca.crt").write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
     commands = of_page("install.md", "create token").replace("https://192.0.2.10:6443", cluster["server"])
     # From the token on without the administrator's kubeconfig
-    token = "export K8S_AUTH_API_KEY="
-    assert commands.count(token) == 1
-    commands = re.sub(rf"({token}.*)", r"\1\nunset KUBECONFIG", commands)
+    commands, places = re.subn(r"(export K8S_AUTH_API_KEY=.*)", r"\1\nunset KUBECONFIG", commands)
+    assert places == 1
     stranger.publishes(WEB, SQL)
     try:
         said = stranger.administers(commands)
