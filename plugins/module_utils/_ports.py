@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.edgeway.istio.plugins.module_utils import _fields
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Log
 from ansible_collections.edgeway.istio.plugins.module_utils._shapes import (
@@ -101,9 +102,11 @@ def wanted(model: Model, service: Mapping[str, Any] | None, gateway: Gateway | N
             if pinned:
                 result.append({"port": port, "protocol": "TCP", **pinned})
             continue
-        target = (there or {}).get("targetPort")
-        if not isinstance(target, int):
-            target = target_port(port, taken)
+        target = _kept(service or {}, there)
+        if target is None:
+            own = (there or {}).get("targetPort")
+            shared = any(one is not there and one.get("targetPort") == own for one in live.values())
+            target = target_port(port, taken if shared else taken - {own})
             taken.add(target)
         result.append({**_port(port, need.protocol, target), **pinned})
     if log.problems:
@@ -113,6 +116,18 @@ def wanted(model: Model, service: Mapping[str, Any] | None, gateway: Gateway | N
 
 def _ours(port: Mapping[str, Any]) -> bool:
     return str(port.get("name", "")).startswith(PREFIX)
+
+
+def _kept(service: Mapping[str, Any], port: Mapping[str, Any] | None) -> int | None:
+    """Return the targetPort that a port of ours has already, None where it has none that one of our sets chose.
+
+    One that somebody else has written over ours isn't taken up: asking for our own says who did it.
+    """
+    target = (port or {}).get("targetPort")
+    if port is None or not isinstance(target, int):
+        return None
+    owners = _fields.port_owners(service, port["port"], "TCP", "targetPort")
+    return target if not owners or any(owner.startswith("edgeway/") for owner in owners) else None
 
 
 def _port(port: int, protocol: str, target: int) -> dict[str, Any]:

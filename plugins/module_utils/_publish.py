@@ -188,7 +188,7 @@ def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, 
     ports, warnings = _port_changes(model, services, inventory, options)
     found = [_taken_finding(entry, model) for entry in taken]
     if options.validate:
-        found += port_findings(ports, services.values())
+        found += port_findings(ports, services.values(), force=options.force)
         if options.state == "present":
             found += _findings_looking.look(cluster, model, known=known, edges=options.edges)
     findings = _settled(found, options)
@@ -493,8 +493,11 @@ def _taken_finding(taken: _changes.Taken, model: Model) -> Finding:
     return Finding("name-taken", ERROR, exposure, "name", (_kinds.shown(taken.manifest),), f"{reason}.", cure)
 
 
-def port_findings(changes: Iterable[Change], services: Iterable[Manifest]) -> list[Finding]:
-    """Return why ports of ours can't go onto a Service: another manager's entry, or a nodePort that is taken."""
+def port_findings(changes: Iterable[Change], services: Iterable[Manifest], *, force: bool = False) -> list[Finding]:
+    """Return why ports of ours can't go onto a Service: another manager's entry, or a nodePort that is taken.
+
+    With `force` what other managers own is taken over, but for other sets.
+    """
     node_ports = {
         port["nodePort"]: (service, port)
         for service in services
@@ -514,7 +517,7 @@ def port_findings(changes: Iterable[Change], services: Iterable[Manifest]) -> li
                 others = [
                     owner
                     for owner in _fields.port_owners(service, port["port"], port["protocol"], name)
-                    if owner != change.manager
+                    if owner != change.manager and not (force and not owner.startswith("edgeway/"))
                 ]
                 if there is not None and name in port and others and there.get(name) != port[name]:
                     found.append(

@@ -121,7 +121,8 @@ def ensure(options: Options, cluster: Cluster) -> Result:
     if live is None and (options.selector is None or options.state == "absent"):
         return _without_service(options)
     change = _change(live, options)
-    problems = [f"{finding.reason} {finding.cure}" for finding in _publish.port_findings([change], services)]
+    found = _publish.port_findings([change], services, force=options.force)
+    problems = [f"{finding.reason} {finding.cure}" for finding in found]
     if problems:
         raise _write.ApplyError(problems)
     tried = _write.dry_run(cluster, [change], force=options.force, forgiving=options.check)

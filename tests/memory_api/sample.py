@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from memory_api.server import Server
 
 Json = dict[str, Any]
 
@@ -69,6 +73,21 @@ TCP = {
     "node_port": 31532,
     "backend": {"service": "mysql", "port": 3306},
 }
+
+
+@contextmanager
+def installed() -> Iterator[Server]:
+    """A server that runs, with Istio's gateway, two namespaces and what they publish."""
+    with Server().running() as running:
+        for name in ("istio-system", "shop", "db"):
+            running.add(namespace(name))
+        running.apply(gateway(), "istio-operator")
+        labels = {"app": "istio-ingressgateway", "istio": "ingressgateway"}
+        running.add(pod("istio-system", "gateway-1", **labels))
+        running.add(service("shop", "shop", 80))
+        running.add(service("db", "mysql", 3306))
+        running.log.clear()
+        yield running
 
 
 def verbs(result: Json) -> dict[str, str]:

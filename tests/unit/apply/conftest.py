@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from memory_api import Server
-from memory_api.sample import gateway, namespace, pod, service
+from memory_api.sample import installed
 
 Json = dict[str, Any]
 Run = Callable[..., Json]
@@ -20,15 +20,7 @@ Run = Callable[..., Json]
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server().running() as running:
-        for name in ("istio-system", "shop", "db"):
-            running.add(namespace(name))
-        running.apply(gateway(), "istio-operator")
-        labels = {"app": "istio-ingressgateway", "istio": "ingressgateway"}
-        running.add(pod("istio-system", "gateway-1", **labels))
-        running.add(service("shop", "shop", 80))
-        running.add(service("db", "mysql", 3306))
-        running.log.clear()
+    with installed() as running:
         yield running
 
 

@@ -178,6 +178,35 @@ def test_a_port_of_someone_else_is_refused(server: Server, run: Run) -> None:
     assert server.state() == before
 
 
+@pytest.mark.parametrize("target", [9999, 65532])
+def test_a_port_of_ours_that_somebody_edited(server: Server, run: Run, target: int) -> None:
+    """Another targetPort is theirs to explain, and is neither taken up nor overwritten; the same one is no change."""
+    run("exposures", exposures=[HTTP, TCP])
+    live = server.get("Service", "istio-system", "istio-ingressgateway")
+    assert live is not None
+    (ours,) = (port for port in live["spec"]["ports"] if port["port"] == 65532)
+    ours["targetPort"] = target
+    owned = live["metadata"]["managedFields"]
+    (entry,) = (one for one in owned if one["manager"] == "edgeway/default")
+    ports = entry["fieldsV1"]["f:spec"]["f:ports"]
+    del ports['k:{"port":65532,"protocol":"TCP"}']["f:targetPort"]
+    fields = {"f:spec": {"f:ports": {'k:{"port":65532,"protocol":"TCP"}': {"f:targetPort": {}}}}}
+    owned.append({**entry, "manager": "kubectl-edit", "operation": "Update", "fieldsV1": fields})
+    server.objects["", "Service", "istio-system", "istio-ingressgateway"] = live
+    before = server.state()
+    result = run("exposures", exposures=[HTTP, TCP])
+    if target == 65532:
+        assert not result.get("failed")
+    else:
+        assert "belongs to 'kubectl-edit', with targetPort 9999, not 65532" in result["msg"]
+        assert server.state() == before
+        assert run("exposures", exposures=[HTTP, TCP], force=True)["changed"]
+    live = server.get("Service", "istio-system", "istio-ingressgateway")
+    assert live is not None
+    assert [port["targetPort"] for port in live["spec"]["ports"] if port["port"] == 65532] == [65532]
+    assert not run("exposures", exposures=[HTTP, TCP])["changed"]
+
+
 def test_a_node_port_of_another_service_is_refused(server: Server, run: Run) -> None:
     taken = service("shop", "other", 81, type="NodePort")
     taken["spec"]["ports"][0]["nodePort"] = 31532

@@ -7,44 +7,86 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from memory_api import Server
-from memory_api.sample import HTTP, TCP
+from memory_api.sample import HTTP, TCP, installed
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[3]
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIICopenlyshown\n-----END CERTIFICATE-----\n"
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIEkeepthisforyourself\n-----END PRIVATE KEY-----\n"
-HERE = "{{ ansible_playbook_python }}"
 
 
-@pytest.fixture(params=["in-process", "module"])
-def interpreter(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "in-process":
-        return HERE
-    # The same Python by another name: not known to be the same, so the module gets a process
-    return str(Path(sys.executable).with_name("python3"))
+def publish(**options: Any) -> Json:
+    return {"edgeway.istio.exposures": {"exposures": [HTTP, TCP], "wait": False, **options}}
 
 
-def play(server: Server, folder: Path, interpreter: str, task: Json, *options: str, **more: Any) -> tuple[Json, str]:
-    """Run one task; return what it registered, and all that was printed."""
-    kubeconfig = folder / "kubeconfig"
+RIGHT: dict[str, Json] = {
+    "publish": publish(),
+    "again": publish(),
+    "private key": publish(
+        set="secure",
+        validate=False,
+        exposures=[
+            {**HTTP, "name": "secure", "protocol": "HTTPS", "tls": {"certificate": CERTIFICATE, "private_key": KEY}}
+        ],
+    ),
+}
+# For both ways it is the same code; for one is enough
+MORE: dict[str, Json] = {
+    "gateway": {"edgeway.istio.gateway_service": {"ports": [{"port": 65533}], "vips": ["10.77.0.100"]}},
+    "no backend": publish(exposures=[{**HTTP, "backend": {}}]),
+    "no such api": publish(api="none"),
+    "no such field": publish(exposures=[{**HTTP, "hostname": "x"}]),
+    "another environment": {**publish(), "environment": {"K8S_AUTH_KUBECONFIG": "/nowhere/config"}},
+    "other defaults": {
+        **publish(),
+        "module_defaults": {"group/edgeway.istio.edgeway": {"kubeconfig": "/elsewhere/config"}},
+    },
+    "no gateway": {
+        **publish(set="lost", validate=False, gateway={"namespace": "istio-system", "service": "missing"}),
+        "check_mode": True,
+    },
+}
+
+
+@dataclass
+class Played:
+    """What came of the tasks: `would` in check mode, `did` for real; `printed` by both. `server` is as it was left."""
+
+    server: Server
+    would: dict[str, Json]
+    did: dict[str, Json]
+    printed: dict[str, str]
+
+
+def play(
+    server: Server, folder: Path, interpreter: str, wanted: dict[str, Json], *options: str
+) -> tuple[dict[str, Json], str]:  # fmt: skip
+    """Run tasks in one playbook; return what they registered, and all that was printed."""
+    kubeconfig, playbook, results = folder / "kubeconfig", folder / "play.yml", folder / "results"
     kubeconfig.write_text(json.dumps(server.kubeconfig()), encoding="utf-8")
-    keep = {
-        "name": "Keep the result",
-        "ansible.builtin.copy": {"content": "{{ result | to_json }}", "dest": str(folder / "result"), "mode": "0600"},
-        "check_mode": False,
-        "no_log": True,
-    }
+    names = {name: name.replace(" ", "_") for name in wanted}
+    tasks: list[Json] = [
+        {"name": name, **task, "register": names[name], "ignore_errors": True} for name, task in wanted.items()
+    ]
+    kept = ", ".join(f"'{name}': {variable}" for name, variable in names.items())
+    tasks.append(
+        {
+            "name": "Keep the results",
+            "ansible.builtin.copy": {"content": f"{{{{ {{{kept}}} | to_json }}}}", "dest": str(results)},
+            "check_mode": False,
+            "no_log": True,
+        }
+    )
+    settings = {"hosts": "localhost", "connection": "local", "gather_facts": False}
     variables = {"ansible_python_interpreter": interpreter}
-    first = {"name": "Run", **task, "register": "result", "ignore_errors": True}
-    plays = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": variables, **more,
-              "tasks": [first, keep]}]  # fmt: skip
-    playbook = folder / "play.yml"
-    playbook.write_text(json.dumps(plays), encoding="utf-8")
+    playbook.write_text(json.dumps([{**settings, "vars": variables, "tasks": tasks}]), encoding="utf-8")
     environment = {
         **{
             key: value for key, value in os.environ.items() if not key.startswith(("K8S_AUTH", "KUBECONFIG", "ANSIBLE"))
@@ -59,70 +101,77 @@ def play(server: Server, folder: Path, interpreter: str, task: Json, *options: s
         command, capture_output=True, text=True, check=False, env=environment, cwd=folder, timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((folder / "result").read_text(encoding="utf-8")), done.stdout + done.stderr
+    return json.loads(results.read_text(encoding="utf-8")), done.stdout + done.stderr
 
 
-def publish(**options: Any) -> Json:
-    return {"edgeway.istio.exposures": {"exposures": [HTTP, TCP], "wait": False, **options}}
+def played(folder: Path, interpreter: str, wanted: dict[str, Json]) -> Iterator[Played]:
+    with installed() as server:
+        would, checked = play(server, folder, interpreter, wanted, "--check", "--diff", "-vvv")
+        assert server.writes() == []
+        did, printed = play(server, folder, interpreter, wanted, "--diff", "-vvv")
+        yield Played(server, would, did, {"check": checked, "real": printed})
 
 
-def test_publishes_checks_and_shows_the_difference(server: Server, tmp_path: Path, interpreter: str) -> None:
-    would, printed = play(server, tmp_path, interpreter, publish(), "--check", "--diff")
-    assert server.writes() == []
-    assert "+++ after: VirtualService shop/shop" in printed
-    did, _printed = play(server, tmp_path, interpreter, publish(), "--diff")
-    assert server.get("VirtualService", "shop", "shop") is not None
-    assert would["changed"]
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    yield from played(tmp_path_factory.mktemp("here"), "{{ ansible_playbook_python }}", {**RIGHT, **MORE})
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    """In a process of its own: by another name it isn't known to be the same Python."""
+    yield from played(tmp_path_factory.mktemp("apart"), str(Path(sys.executable).with_name("python3")), RIGHT)
+
+
+@pytest.fixture(params=["here", "apart"])
+def either(request: pytest.FixtureRequest) -> Played:
+    found: Played = request.getfixturevalue(request.param)
+    return found
+
+
+def test_publishes_checks_and_shows_the_difference(either: Played) -> None:
+    assert either.server.get("VirtualService", "shop", "shop") is not None
+    assert "+++ after: VirtualService shop/shop" in either.printed["check"]
+    assert either.would["publish"]["changed"]
     for name in ("changed", "changes", "manifests", "findings", "diff"):
-        assert would[name] == did[name], name
-    again, _printed = play(server, tmp_path, interpreter, publish())
-    assert not again["changed"]
-    assert again["diff"] == []
+        assert either.would["publish"][name] == either.did["publish"][name], name
+    assert not either.did["again"]["changed"]
+    assert either.did["again"]["diff"] == []
 
 
-def test_a_failure_says_what_and_warnings_are_shown(server: Server, tmp_path: Path) -> None:
-    result, printed = play(server, tmp_path, HERE, publish(exposures=[{**HTTP, "backend": {}}]))
-    assert result["failed"]
-    assert result["problems"]
-    assert "Traceback" not in printed
-    del server.objects["", "Pod", "istio-system", "gateway-1"]
-    del server.objects["", "Service", "istio-system", "istio-ingressgateway"]
-    _result, printed = play(server, tmp_path, HERE, publish(), "--check")
-    assert "doesn't exist yet" in " ".join(printed.split())
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("no backend", "backend"),
+        ("no such api", "value of api must be one of: istio, gateway_api"),
+        ("no such field", "Supported parameters include"),
+        ("another environment", "/nowhere/config doesn't exist"),
+        ("other defaults", "/elsewhere/config doesn't exist"),
+    ],
+)
+def test_a_failure_says_what(here: Played, task: str, words: str) -> None:
+    for result in (here.would[task], here.did[task]):
+        assert result["failed"]
+        assert words in result["msg"]
+    assert here.did["no backend"]["problems"]
+    for printed in here.printed.values():
+        assert "Traceback" not in printed
 
 
-def test_options_are_checked(server: Server, tmp_path: Path) -> None:
-    result, _printed = play(server, tmp_path, HERE, publish(api="none"))
-    assert "value of api must be one of: istio, gateway_api" in result["msg"]
-    result, _printed = play(server, tmp_path, HERE, publish(exposures=[{**HTTP, "hostname": "x"}]))
-    assert "hostname" in result["msg"]
-    assert "Supported parameters include" in result["msg"]
+def test_warnings_are_shown(here: Played) -> None:
+    assert "istio-system/missing doesn't exist yet" in " ".join(here.printed["check"].split())
 
 
-def test_environment_and_module_defaults_count(server: Server, tmp_path: Path) -> None:
-    with_environment = {**publish(), "environment": {"K8S_AUTH_KUBECONFIG": "/nowhere/config"}}
-    result, _printed = play(server, tmp_path, HERE, with_environment)
-    assert "/nowhere/config doesn't exist" in result["msg"]
-    defaults = {"group/edgeway.istio.edgeway": {"kubeconfig": "/elsewhere/config"}}
-    result, _printed = play(server, tmp_path, HERE, publish(), module_defaults=defaults)
-    assert "/elsewhere/config doesn't exist" in result["msg"]
-
-
-def test_a_private_key_is_never_shown(server: Server, tmp_path: Path, interpreter: str) -> None:
-    tls = {"certificate": CERTIFICATE, "private_key": KEY}
-    secure = publish(exposures=[{**HTTP, "protocol": "HTTPS", "tls": tls}], validate=False)
-    result, printed = play(server, tmp_path, interpreter, secure, "-vvv", "--diff")
-    assert result["changed"], result
-    stored = [item for key, item in server.objects.items() if key[1] == "Secret"]
+def test_a_private_key_is_never_shown(either: Played) -> None:
+    assert either.did["private key"]["changed"], either.did["private key"]
+    stored = [item for key, item in either.server.objects.items() if key[1] == "Secret"]
     assert base64.b64decode(stored[0]["data"]["tls.key"]).decode() == KEY
-    for text in (printed, json.dumps(result)):
+    for text in (*either.printed.values(), json.dumps([either.would, either.did])):
         assert "keepthisforyourself" not in text
         assert stored[0]["data"]["tls.key"] not in text
         assert base64.b64encode(KEY.strip().encode()).decode()[:40] not in text
 
 
-def test_gateway_service(server: Server, tmp_path: Path) -> None:
-    task = {"edgeway.istio.gateway_service": {"ports": [{"port": 65532}], "vips": ["10.77.0.100"]}}
-    result, _printed = play(server, tmp_path, HERE, task)
-    assert result["changed"]
-    assert result["service"]["vips"] == ["10.77.0.100"]
+def test_gateway_service(here: Played) -> None:
+    assert here.did["gateway"]["changed"]
+    assert here.did["gateway"]["service"]["vips"] == ["10.77.0.100"]
