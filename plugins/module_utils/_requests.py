@@ -132,12 +132,14 @@ def send(
         return replace(probe, **_failed(error), milliseconds=_since(began))
     probe = replace(probe, connected=True)
     try:
-        with plain:
-            plain.settimeout(timeout)
-            talking = plain
+        with contextlib.ExitStack() as opened:
+            talking = opened.enter_context(plain)
+            talking.settimeout(timeout)
             if target.encrypted:
-                talking = _unchecked().wrap_socket(plain, server_hostname=target.host or None)
-                probe = replace(probe, certificates=_chain(talking), tls_version=talking.version() or "")
+                # The socket is the encrypted one's from here on, which has to be closed itself
+                encrypted = _unchecked().wrap_socket(plain, server_hostname=target.host or None)
+                talking = opened.enter_context(encrypted)
+                probe = replace(probe, certificates=_chain(encrypted), tls_version=encrypted.version() or "")
             probe = _ask(target, talking, probe) if target.protocol != "TCP" else _listen(talking, probe)
     except (OSError, http.client.HTTPException) as error:
         probe = replace(probe, **_failed(error))
