@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _envoy, _trace, _trace_shown
+from ansible_collections.edgeway.istio.plugins.module_utils import _certificates, _envoy, _trace, _trace_shown
 from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import (
     Dns,
     Facts,
@@ -296,3 +296,168 @@ def test_readings_name_the_objects_and_never_a_key() -> None:
     assert [one["address"] for one in reading["endpoints"]] == ["10.0.0.9:8080"]
     assert [one["object"] for one in reading["secrets"]] == ["Secret istio-system/shop-cert"]
     assert "PRIVATE KEY" not in str(found)
+
+
+def held(**more: Any) -> dict[str, Any]:
+    """The edges with more known of the holder."""
+    first, *rest = sound.facts().edges or ()
+    return {"edges": (replace(first, **more), *rest)}
+
+
+def silent(*, holder: bool) -> dict[str, Any]:
+    """The edges with one that doesn't answer over SSH."""
+    first, second = sound.facts().edges or ()
+    return {"edges": (first if holder else replace(first, held=frozenset()), replace(second, answered=False))}
+
+
+def tcp(change: Callable[[list[Json]], None] = lambda parts: None, **more: Any) -> Facts:
+    """Facts of a TCP exposure whose backend speaks first."""
+
+    def plain(parts: list[Json]) -> None:
+        proxy = {"@type": "x.TcpProxy", "cluster": sound.CLUSTER}
+        listener(parts)["filter_chains"] = [{"filters": [{"typed_config": proxy}]}]
+        change(parts)
+
+    facts = dumped(plain)
+    probes = sound.probes(**{"status": 0, "headers": {}, "certificates": (), "first": "hello", **more})
+    return replace(facts, target=replace(facts.target, protocol="TCP", host=""), probes=probes)
+
+
+def counted(facts: Facts, failures: int) -> Facts:
+    return replace(facts, pods=(replace(facts.pods[0], failures=failures),))
+
+
+def passed_through(**more: Any) -> Facts:
+    """Facts of a TLS exposure: its certificate is the backend's own."""
+
+    def change(parts: list[Json]) -> None:
+        proxy = {"@type": "x.TcpProxy", "cluster": sound.CLUSTER}
+        match = {"server_names": [sound.HOST]}
+        listener(parts)["filter_chains"] = [{"filter_chain_match": match, "filters": [{"typed_config": proxy}]}]
+
+    facts = dumped(change)
+    probes = sound.probes(**{"status": 0, "headers": {}, "first": "hello", **more})
+    return replace(facts, target=replace(facts.target, protocol="TLS"), probes=probes)
+
+
+def address(host: str) -> Facts:
+    return sound.facts(target=replace(sound.facts().target, host=host), dns=None)
+
+
+def transport(name: str | None, **more: Any) -> Callable[[list[Json]], None]:
+    """Have the cluster speak TLS with certificates of this name, or plainly (None)."""
+
+    def change(parts: list[Json]) -> None:
+        cluster = parts[2]["dynamic_active_clusters"][0]["cluster"]
+        del cluster["transport_socket_matches"]
+        if name is not None:
+            shown = {"tls_certificate_sds_secret_configs": [{"name": name}]}
+            cluster["transport_socket"] = {"name": "tls", "typed_config": {"common_tls_context": shown}}
+        cluster.update(more)
+
+    return change
+
+
+def strict_backend() -> Facts:
+    facts = dumped(transport(None))
+    kinds = sound.objects()
+    [pod] = [one for one in kinds["Pod"] if one["metadata"]["name"] == "shop-1"]
+    pod["spec"]["containers"].append({"name": "istio-proxy"})
+    rule = {"kind": "PeerAuthentication", "metadata": {"namespace": "shop", "name": "all"},
+            "spec": {"mtls": {"mode": "STRICT"}}}  # fmt: skip
+    return replace(facts, snapshot=Snapshot({**kinds, "PeerAuthentication": (rule,)}))
+
+
+def shares(*weights: int) -> Callable[[list[Json]], None]:
+    def change(parts: list[Json]) -> None:
+        names = (sound.CLUSTER, "outbound|80||gone.shop.svc.cluster.local")
+        found = [{"name": name, "weight": weight} for name, weight in zip(names, weights, strict=True)]
+        route(parts)["route"] = {"weighted_clusters": {"clusters": found}}
+
+    return change
+
+
+EXPIRING = sound.pem(sound.HOST, last=3)
+WARMING = {"address": {"socket_address": {"address": "0.0.0.0", "port_value": 8443}}, "name": "slow",
+           "filter_chains": [{"filters": []}]}  # fmt: skip
+
+SAID: list[tuple[str, str, str, str, Callable[[], Facts]]] = [
+    ("an address", "dns", "ok", "192.0.2.5 is an address already", lambda: address("192.0.2.5")),
+    ("no name", "dns", "ok", "clients use the address", lambda: address("")),
+    ("DNS fails", "dns", "unknown", "servfail", lambda: sound.facts(dns=Dns(error="servfail", chosen=True))),
+    ("no VIP", "vip", "unknown", "No VIP is known", lambda: sound.facts(vips=())),
+    ("nobody looked", "vip", "unknown", "wasn't asked", lambda: sound.facts(edges=None)),
+    ("one edge is silent", "vip", "unknown", "Look on node3 for it", lambda: sound.facts(**silent(holder=False))),
+    ("another edge is silent", "vip", "ok", "node3 doesn't answer over SSH",
+     lambda: sound.facts(**silent(holder=True))),
+    ("a holder that isn't master", "vip", "broken", "node2's keepalived says BACKUP",
+     lambda: sound.facts(**held(states=((sound.VIP, "BACKUP"),)))),
+    ("a check fails everywhere", "vip", "broken", "Mend what the check gateway looks at",
+     lambda: sound.facts(**held(states=((sound.VIP, "MASTER"),), checks=(("gateway", "failed"),)))),
+    ("a drained holder", "vip", "ok", "MASTER, drained",
+     lambda: sound.facts(**held(states=((sound.VIP, "MASTER"),), drained=True))),
+    ("labels that no pod has", "service", "broken", "Gateways here are for gw-1",
+     lambda: changed(lambda at: at["Service/istio-ingressgateway"]["spec"].update(selector={"istio": "x"}))),
+    ("no node to ask", "kube_proxy", "unknown", "No node was asked", lambda: sound.facts(edges=None, proxies=())),
+    ("nodes that don't answer", "kube_proxy", "unknown", "where no firewall is",
+     lambda: sound.facts(proxies=(ProxyHealth("node2", error="node2:10256: refused"),))),
+    ("pods without a Service", "pod", "unknown", "Without the Service nobody knows",
+     lambda: sound.facts(objects={kind: found for kind, found in without("Pod").items() if kind != "Service"})),
+    ("a listener that doesn't get ready", "listener", "broken", "slow isn't active yet",
+     lambda: dumped(lambda parts: parts[0].update(dynamic_listeners=[{"warming_state": {"listener": WARMING}}]))),
+    ("TLS alone", "filter_chain", "broken", "takes TLS alone, and HTTP was asked",
+     lambda: replace(dumped(lambda parts: listener(parts)["filter_chains"][0]["filter_chain_match"].update(
+         transport_protocol="tls")), target=replace(sound.facts().target, protocol="HTTP"))),
+    ("the backend's own certificate", "certificate", "ok", "CN=shop.example", passed_through),
+    ("a backend that shows none", "certificate", "unknown", "which showed none",
+     lambda: passed_through(certificates=())),
+    ("a certificate that expires soon", "certificate", "ok", "It expires in 3 days",
+     lambda: sound.facts(pods=(replace(sound.facts().pods[0], config=replace(
+         sound.facts().pods[0].config, secrets={sound.SECRET: EXPIRING})),))),  # type: ignore[type-var]
+    ("no PEM", "certificate", "unknown", "can't be read",
+     lambda: sound.facts(pods=(replace(sound.facts().pods[0], config=replace(
+         sound.facts().pods[0].config, secrets={sound.SECRET: b"-----BEGIN CERTIFICATE-----\nx"})),))),  # type: ignore[type-var]
+    ("a chain without a Secret", "certificate", "unknown", "names no Secret",
+     lambda: dumped(lambda parts: listener(parts)["filter_chains"][0]["transport_socket"]["typed_config"][
+         "common_tls_context"].update(tls_certificate_sds_secret_configs=[]) or
+         listener(parts)["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"].update(x=1))),
+    ("TCP that leads nowhere", "route_match", "broken", "leads nowhere",
+     lambda: tcp(lambda parts: listener(parts)["filter_chains"][0]["filters"][0]["typed_config"].pop("cluster"))),
+    ("TCP that leads elsewhere", "route_match", "broken", "a.b.svc",
+     lambda: tcp(lambda parts: listener(parts)["filter_chains"][0]["filters"][0]["typed_config"].update(
+         cluster="outbound|80||a.b.svc.cluster.local"))),
+    ("HTTP with policies that let it through", "policy", "ok", "AuthorizationPolicy gw/no",
+     lambda: dumped(lambda parts: listener(parts)["filter_chains"][0]["filters"].insert(0, {"typed_config": {
+         "rules": {"action": "DENY", "policies": {"ns[gw]-policy[no]-rule[0]": {}}}}}))),
+    ("a share without weight", "cluster", "ok", sound.CLUSTER, lambda: dumped(shares(1, 0))),
+    ("a share that is gone", "cluster", "broken", "Service shop/gone doesn't exist", lambda: dumped(shares(1, 1))),
+    ("mutual TLS without a sidecar", "cluster", "broken", "No endpoint has a sidecar",
+     lambda: dumped(transport("default"))),
+    ("plain to a sidecar that wants mutual TLS", "cluster", "broken", "PeerAuthentication shop/all", strict_backend),
+    ("each connection says where", "endpoints", "ok", "Each connection says itself",
+     lambda: dumped(lambda parts: (parts[2]["dynamic_active_clusters"][0]["cluster"].update(type="ORIGINAL_DST"),
+                                   parts[3].update(dynamic_endpoint_configs=[]), None)[2])),
+    ("connections fail", "backend", "broken", "3 failed while the trace asked",
+     lambda: counted(tcp(failure="closed", reason="the connection is closed at once", first=""), 3)),
+    ("TCP that ends at once", "backend", "broken", "The connection ends without an answer",
+     lambda: tcp(failure="closed", reason="the connection is closed at once", first="")),
+    ("TCP that waits for the client", "backend", "ok", "connected in", lambda: tcp(first="")),
+    ("no request was sent", "backend", "unknown", "No request was sent", lambda: sound.facts(probes=())),
+    ("an edge that should answer", "probe_edge", "broken", "no answer in time",
+     lambda: replace(changed(lambda at: at["Service/istio-ingressgateway"]["spec"].update(
+         externalTrafficPolicy="Cluster")), probes=(*sound.probes()[:2], sound.probe(
+             "edge", "node3", **{**GONE, "reason": "no answer in time"}), sound.probes()[3]))),
+    ("another certificate at the VIP", "probe_vip", "broken", f"isn't for {sound.HOST}",
+     lambda: sound.facts(probes=(*sound.probes()[:3], sound.probe(
+         "vip", sound.VIP, certificates=_certificates.read(sound.pem("other.example")))))),
+    ("an old certificate at the VIP", "probe_vip", "broken", "isn't valid now",
+     lambda: sound.facts(probes=(*sound.probes()[:3], sound.probe(
+         "vip", sound.VIP, certificates=_certificates.read(sound.pem(sound.HOST, last=-1)))))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("hop", "expected", "words", "facts"), [row[1:] for row in SAID], ids=[row[0] for row in SAID])
+def test_what_a_hop_says(hop: str, expected: str, words: str, facts: Callable[[], Facts]) -> None:
+    found = [one for one in _trace.trace(facts()) if one.name == hop and one.state == expected]
+    said = "\n".join(f"{one.name} {one.state}: {' '.join(one.evidence)}" for one in _trace.trace(facts()))
+    assert any(words in " ".join((*one.evidence, one.cure)) for one in found), said
