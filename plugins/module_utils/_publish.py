@@ -210,11 +210,16 @@ def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, 
         tried.results,
         findings,
         warnings + tried.warnings,
-        frozenset(
-            str((item.get("spec") or {}).get("host"))
-            for item in live
-            if item["kind"] == "DestinationRule" and _kinds.holder(item) != options.set_name
-        ),
+        _shared_hosts(live, options.set_name),
+    )
+
+
+def _shared_hosts(live: Iterable[Manifest], set_name: str) -> frozenset[str]:
+    """Return the hosts that somebody else has a DestinationRule for."""
+    return frozenset(
+        str((item.get("spec") or {}).get("host"))
+        for item in live
+        if item["kind"] == "DestinationRule" and _kinds.holder(item) != set_name
     )
 
 
@@ -231,11 +236,11 @@ def _carry_out(plan: Plan, cluster: Cluster) -> Result:
             _write.write(cluster, adding, done, force=options.force, guard=turn.check)
             if options.wait and _leans_on(adding, removing):
                 # istiod may send the end of a cluster before the route that no longer needs it
-                _wait.until_proved(cluster, _facts(plan, cluster, final=False), options.wait_timeout)
+                _proved(plan, cluster, _facts(plan, cluster, final=False), final=False)
             _write.write(cluster, removing, done, force=options.force, guard=turn.check)
             facts = _facts(plan, cluster) if options.wait else {}
             try:
-                seen = _wait.until_proved(cluster, facts, options.wait_timeout)
+                seen = _proved(plan, cluster, facts)
             except _wait.StaleError as error:
                 error.written = True
                 stale = error
@@ -267,7 +272,7 @@ def _confirm(plan: Plan, cluster: Cluster) -> Result:
     if not options.wait or options.state == "absent" or not plan.desired or inventory.proved == plan.digest:
         return plan.result()
     facts = _facts(plan, cluster)
-    seen = _wait.until_proved(cluster, facts, options.wait_timeout)
+    seen = _proved(plan, cluster, facts)
     if seen.proved and not seen.unknown and inventory.live is not None:
         replace(inventory, proved=plan.digest).note(cluster)
     return plan.result(pods=seen.proved, warnings=_wait.warnings(seen, facts))
@@ -298,6 +303,19 @@ def _exact(plan: Plan, grown: Inventory) -> Inventory:
 
 def _is_ours(change: Change) -> bool:
     return _kinds.holder(change.manifest) is not None
+
+
+def _proved(plan: Plan, cluster: Cluster, facts: _wait.Facts, *, final: bool = True) -> _wait.Seen:
+    """Wait until the pods hold the facts. What another set writes meanwhile changes what may be asked of them."""
+
+    def again() -> _wait.Facts:
+        rules = [item for item in plan.desired if item["kind"] == "DestinationRule"]
+        spaces = sorted({(item["apiVersion"], item["metadata"]["namespace"]) for item in rules})
+        live = [item for version, space in spaces for item in cluster.find(version, "DestinationRule", space)]
+        shared = plan.shared_hosts | _shared_hosts(live, plan.options.set_name)
+        return _facts(replace(plan, shared_hosts=shared), cluster, final=final)
+
+    return _wait.until_proved(cluster, facts, plan.options.wait_timeout, again)
 
 
 def _facts(plan: Plan, cluster: Cluster, *, final: bool = True) -> dict[_proof.Place, list[_proof.Fact]]:

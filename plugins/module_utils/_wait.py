@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,16 +53,25 @@ def _some(lacks: Sequence[str]) -> str:
     return f"{shown} and {len(lacks) - 3} more" if len(lacks) > 3 else shown
 
 
-def until_proved(cluster: Cluster, facts: Mapping[Place, Sequence[Fact]], timeout: float) -> Seen:
+Facts = Mapping[Place, Sequence[Fact]]
+
+REFRESH = 3.0
+"""Seconds after which facts that don't hold are made anew: another set may have changed what can be asked for."""
+
+
+def until_proved(cluster: Cluster, facts: Facts, timeout: float, again: Callable[[], Facts]) -> Seen:
     """Ask each place's pods until all of them hold its facts, and return what was seen; StaleError after `timeout`.
 
     A pod that isn't ready serves nobody and is passed over: it gets its configuration before it becomes ready. One
-    that may not be asked, for lack of rights, is unknown.
+    that may not be asked, for lack of rights, is unknown. `again` makes the facts anew.
     """
     end = time.monotonic() + timeout
+    made = time.monotonic()
     pause = 0.1
     proved: set[tuple[Pod, Place]] = set()
     while True:
+        if time.monotonic() - made > REFRESH:
+            facts, made = again(), time.monotonic()
         seen = Seen()
         asked = [
             (pod, place, list(wanted))
@@ -134,7 +143,7 @@ def dump(cluster: Cluster, namespace: str, pod: str) -> dict[str, Any]:
     return found
 
 
-def warnings(seen: Seen, facts: Mapping[Place, Iterable[Fact]]) -> list[str]:
+def warnings(seen: Seen, facts: Facts) -> list[str]:
     """Return what could not be proved, for people."""
     told = []
     if seen.unknown:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _wait
+from ansible_collections.edgeway.istio.plugins.module_utils import _kinds, _wait
 from memory_api import Server, pods
 from memory_api.sample import HTTP, TCP, pod, verbs
 from memory_api.server import Request, StatusError
@@ -93,6 +93,25 @@ def test_configuration_that_comes_late_is_waited_for(server: Server, run: Run, e
     server.before = arrives
     assert run("exposures", exposures=[OTHER])["pods"] == ["istio-system/gateway-1"]
     assert envoy.asked >= seen + 4
+
+
+def test_another_set_that_gets_in_first_with_the_same_backend(
+    server: Server, run: Run, envoy: Envoy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """istiod makes one cluster of two rules for a host, and calls it after the older one: it is as good as ours."""
+    monkeypatch.setattr(_wait, "REFRESH", 0.2)
+    ours = run("exposures", exposures=[HTTP], state="rendered")["manifests"]
+    (theirs,) = (manifest for manifest in ours if manifest["kind"] == "DestinationRule")
+    theirs["metadata"] |= {"name": "second-shop", "labels": {**theirs["metadata"]["labels"], _kinds.SET_LABEL: "second"}}
+
+    def get_in(request: Request) -> None:
+        if request.writes and "destinationrules" in request.path:
+            server.before = None
+            server.apply(theirs, "edgeway/second")
+
+    server.before = get_in
+    assert run("exposures", exposures=[HTTP], wait_timeout=3)["pods"] == ["istio-system/gateway-1"]
+    assert proved(run)
 
 
 def test_a_pod_that_never_takes_it_is_named_with_what_it_lacks(server: Server, run: Run, envoy: Envoy) -> None:
