@@ -1,41 +1,23 @@
-"""Every example in docs/exposures.md is a list that can be published, and every field has one."""
+"""docs/exposures.md has every field, and what it says of refusals is what is said."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.edgeway.istio.plugins.module_utils import _entry, _gateway_api, _istio_api
-from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
-from unit.model.lists import CERTIFICATE, KEY
+from ansible_collections.edgeway.istio.plugins.module_utils import _entry
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError, parse
+from unit.docs.pages import ROOT, blocks
 
-TEXT = (Path(__file__).parents[3] / "docs" / "exposures.md").read_text()
-BLOCKS = [
-    block for block in re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL) if "# playbook" not in block
-]
-
-
-def list_in(block: str) -> list[dict[str, Any]]:
-    block = block.replace("{{ lookup('ansible.builtin.file', 'shop.pem') }}", CERTIFICATE.replace("\n", "\\n"))
-    found: Any = yaml.safe_load(block.replace("{{ vault_shop_key }}", KEY.replace("\n", "\\n")))
-    entries: list[dict[str, Any]] = found["edgeway_exposures"] if isinstance(found, dict) else found
-    return entries
-
-
-@pytest.mark.parametrize("block", BLOCKS, ids=[f"example {number}" for number in range(len(BLOCKS))])
-def test_example(block: str) -> None:
-    api = "gateway_api" if "# api: gateway_api" in block else "istio"
-    model = parse(list_in(block), api=api)
-    assert _gateway_api.generate(model) if api == "gateway_api" else _istio_api.generate(model)
+PAGE = ROOT / "docs/exposures.md"
+TEXT = PAGE.read_text()
+ENTRIES = TEXT.split("\n### ")[1:]
 
 
 def test_every_field_is_explained() -> None:
     """Fields of an exposure and of a route have a heading; those below stand in code."""
-    headings = re.findall(r"^### (.*)$", TEXT, re.MULTILINE)
-    named = {word for heading in headings for word in heading.split(" and ")}
+    named = {word for entry in ENTRIES for word in entry.splitlines()[0].split(" and ")}
     assert named >= {"matches", "backends", *_entry._FILTERS}
     inner = {"service_type", "external_traffic_policy"}
     assert named >= set(_entry._EXPOSURE) - inner
@@ -45,9 +27,28 @@ def test_every_field_is_explained() -> None:
         assert [field for field in fields if f"`{field}`" not in TEXT] == []
 
 
-def test_every_link_in_the_page_leads_somewhere() -> None:
-    anchors = {
-        re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-")
-        for heading in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
-    }
-    assert set(re.findall(r"\]\(#([^)]*)\)", TEXT)) <= anchors
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.splitlines()[0])
+def test_every_field_has_an_example(entry: str) -> None:
+    """In its own section, under its own name."""
+    examples = "\n".join(re.findall(r"^```yaml\n(.*?)^```$", entry, re.MULTILINE | re.DOTALL))
+    for field in entry.splitlines()[0].split(" and "):
+        assert re.search(rf"\b{field}:", examples), field
+
+
+def test_refusals_read_as_the_page_shows_them() -> None:
+    (shown,) = [block.text for block in blocks(PAGE) if block.language == "text"]
+    wrong = yaml.safe_load("""
+      - name: shop
+        namespace: shop
+        protocol: HTTP
+        port: 80
+        node_port: 30080
+        routes:
+          - backends: [{service: shop, port: 80}]
+          - {matches: [{path: {prefix: api}}], backends: [{service: api, port: 80}]}
+      - {name: web, namespace: web, protocol: TCP, port: 1234, backend: {service: web, port: 80}}
+      - {name: mysql, namespace: db, protocol: TCP, port: 3306, node_port: 30080, backend: {service: mysql, port: 3306}}
+    """)
+    with pytest.raises(ModelError) as refused:
+        parse(wrong)
+    assert str(refused.value) == shown.strip()

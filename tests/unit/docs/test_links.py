@@ -1,0 +1,51 @@
+"""Links lead somewhere, and names in the text are those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from unit.docs.pages import ROOT, VARIABLE, anchors, inventory_variables, names, options, pages, prose
+
+PAGES = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@PAGES
+def test_links(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if link.startswith("https://"):
+            continue
+        path, _hash, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@PAGES
+def test_names_of_ours(page: Path) -> None:
+    every = set().union(*names().values()) | {"edgeway"}  # the action group
+    assert set(re.findall(r"\bedgeway\.istio\.(\w+)", page.read_text())) <= every
+
+
+@PAGES
+def test_variables_in_the_text(page: Path) -> None:
+    """A word in code that looks like a variable is one, or stands in what the roles write on an edge."""
+    written = "\n".join(path.read_text() for path in ROOT.glob("roles/keepalived/*/*") if path.is_file())
+    for code in re.findall(r"`([^`]+)`", prose(page)):
+        for name in VARIABLE.findall(code):
+            known = name in inventory_variables() | options().keys() | set().union(*names().values())
+            assert known or re.search(rf"\b{name}\b", written), name
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    missing = [page.name for page in (ROOT / "docs").glob("*.md") if f"]({page.name})" not in index]
+    assert missing == ["README.md"]
+
+
+def test_every_variable_of_the_playbooks_is_explained() -> None:
+    text = (ROOT / "docs/getting-started.md").read_text()
+    table = text.partition("\n## Variables\n")[2]
+    explained = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in VARIABLE.findall(row)}
+    assert explained == inventory_variables()
