@@ -52,6 +52,10 @@ sanity: venv ## Run ansible-test sanity
 unit: venv ## Run the unit tests, with coverage of plugins/module_utils
 	@pytest tests/unit --cov --cov-report=term-missing:skip-covered --cov-report=xml:.cache/coverage.xml
 
+.PHONY: docs
+docs: venv ## Build the reference of modules, roles and filters (dist/docs)
+	@tools/docs
+
 .PHONY: lab
 lab: venv ## Bring the lab up: a real cluster on this machine (root)
 	@ansible-playbook lab/up.yml $(LAB_OPTIONS)
