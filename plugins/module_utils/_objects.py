@@ -18,11 +18,11 @@ Manifest = dict[str, Any]
 
 
 def plural(kind: str) -> str:
-    """`NetworkPolicy` -> `networkpolicies`, `IngressClass` -> `ingressclasses`: Kubernetes' own way of guessing."""
+    """`NetworkPolicy` -> `networkpolicies`, `IngressClass` -> `ingressclasses`, `Gateway` -> `gateways`."""
     name = kind.lower()
     if name.endswith("s"):
         return name + "es"
-    return name[:-1] + "ies" if name.endswith("y") else name + "s"
+    return name[:-1] + "ies" if name.endswith("y") and name[-2] not in "aeiou" else name + "s"
 
 
 def path(manifest: Mapping[str, Any]) -> str:

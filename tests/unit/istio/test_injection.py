@@ -126,3 +126,70 @@ def test_a_pod_that_has_ended_counts_not() -> None:
     pod = {"metadata": {}, "spec": {}, "status": {"phase": "Succeeded"}}
     assert _injection.has_its_sidecar(pod, "default")
     assert not _injection.has_its_sidecar(pod | {"status": {"phase": "Running"}}, "default")
+
+
+def test_a_pod_says_itself_what_it_wants() -> None:
+    for metadata in (
+        {"annotations": {"inject.istio.io/templates": "gateway"}},
+        {"labels": {"sidecar.istio.io/inject": "true"}},
+    ):
+        assert _injection.has_its_sidecar({"metadata": metadata, "spec": {}}, "default")
+    broken = {"metadata": {"annotations": {"sidecar.istio.io/status": "{"}}, "spec": {}}
+    assert not _injection.has_its_sidecar(broken, "default")
+    assert _injection.has_its_sidecar(broken, None)
+
+
+def test_a_label_of_ours_that_somebody_changed_is_a_conflict(run: RunModule, server: Server) -> None:
+    run("injection", namespaces=["shop"])
+    live = server.objects["", "Namespace", "", "shop"]
+    live["metadata"]["labels"]["istio-injection"] = "disabled"
+    result = run("injection", namespaces=["shop"])
+    assert result["changed"]
+    assert labels(server, "shop") == {"istio-injection": "enabled"}
+
+
+def test_the_same_label_by_somebody_else_is_as_good(run: RunModule, server: Server) -> None:
+    server.objects["", "Namespace", "", "db"]["metadata"]["labels"] = {"istio-injection": "enabled"}
+    assert not run("injection", namespaces=["db"])["changed"]
+    assert not run("injection", namespaces=[])["changed"]
+    assert labels(server, "db") == {"istio-injection": "enabled"}
+
+
+def test_both_labels_of_somebody_else_clash_with_ours(run: RunModule) -> None:
+    result = run("injection", namespaces=["rev", "off"], revision="next")
+    assert [each["message"] for each in result["problems"]] == [
+        "somebody else labelled rev istio.io/rev=x",
+        "somebody else labelled off istio-injection=disabled",
+    ]
+
+
+@pytest.mark.parametrize("owner", ["Job", "ReplicaSet", None])
+def test_pods_that_nobody_can_start_anew_are_left_alone(run: RunModule, server: Server, owner: str | None) -> None:
+    metadata: Json = {"name": "task-1", "namespace": "shop"}
+    if owner:
+        reference = {"apiVersion": "x/v1", "kind": owner, "name": "task", "uid": "1"}
+        # The first isn't the one that keeps it; of the second the ReplicaSet is gone, or on its own
+        metadata["ownerReferences"] = [{**reference, "uid": "2"}, {**reference, "controller": True}]
+    server.add({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": []}})
+    assert run("injection", namespaces=["shop"], restart=True, check=True)["restarted"] == []
+    place = {"name": "task", "namespace": "shop"}
+    server.add({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": place, "spec": {}})
+    assert run("injection", namespaces=["shop"], restart=True, check=True)["restarted"] == []
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+def test_other_workloads_are_restarted_too(run: RunModule, server: Server, kind: str) -> None:
+    place = {"name": "store", "namespace": "shop"}
+    spec = {"replicas": 0, "selector": {}, "template": {"metadata": {}, "spec": {}}}
+    server.add({"apiVersion": "apps/v1", "kind": kind, "metadata": place, "spec": spec})
+    owner = {"apiVersion": "apps/v1", "kind": kind, "name": "store", "controller": True, "uid": "1"}
+    pod = {"name": "store-0", "namespace": "shop", "ownerReferences": [owner]}
+    server.add({"apiVersion": "v1", "kind": "Pod", "metadata": pod, "spec": {"containers": []}})
+    assert run("injection", namespaces=["shop"], restart=True, check=True)["restarted"] == [f"{kind} shop/store"]
+
+
+def test_a_workload_that_does_not_come_back_is_named(run: RunModule, server: Server) -> None:
+    workload(server, "bare", None)
+    server.objects["apps", "Deployment", "shop", "bare"]["status"] = {"observedGeneration": 0}
+    result = run("injection", namespaces=["shop"], restart=True, wait_timeout=1)
+    assert "After 1 s workloads aren't back: Deployment shop/bare" in result["msg"]

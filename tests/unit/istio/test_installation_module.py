@@ -385,3 +385,92 @@ def test_the_other_revision_and_what_they_share_stay(run: RunModule, istioctl: P
     assert "Deployment istiod" not in names
     assert "ConfigMap istio" not in names
     assert {"Deployment istiod-next", "ConfigMap reader", "Namespace istio-system"} <= set(names)
+
+
+def api_gateway(name: str, class_name: str, namespace: str = "shop") -> Json:
+    group = "gateway.networking.k8s.io/v1"
+    spec = {"gatewayClassName": class_name, "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}
+    return {"apiVersion": group, "kind": "Gateway", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+def test_gateways_of_the_gateway_api_need_istio_too(run: RunModule, istioctl: Program, server: Server) -> None:
+    installed(run, istioctl)
+    server.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+    for number in range(4):
+        server.add(api_gateway(f"g{number}", "istio"))
+    server.add(api_gateway("theirs", "nginx"))
+    result = installed(run, istioctl, state="absent")
+    assert "4 Gateways (shop/g0, shop/g1, shop/g2, ...) still need Istio of revision default" in result["msg"]
+    assert "in_use" in result["msg"]
+    assert "Deployment istiod" in left(server)
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {},
+        {"sidecar.istio.io/status": "{"},
+        {"sidecar.istio.io/status": "null"},
+        {"sidecar.istio.io/status": '{"revision":"next"}'},
+        {"sidecar.istio.io/status": "{}", "inject.istio.io/templates": "gateway"},
+    ],
+)
+def test_pods_without_its_sidecar_do_not_need_it(
+    run: RunModule, istioctl: Program, server: Server, notes: Json
+) -> None:
+    installed(run, istioctl)
+    server.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+    pod = {"name": "shop-1", "namespace": "shop", "annotations": notes}
+    server.add({"apiVersion": "v1", "kind": "Pod", "metadata": pod, "spec": {"containers": []}})
+    assert installed(run, istioctl, state="absent")["changed"]
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        api_gateway("edge", "nginx", "istio-system"),
+        {"apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+         "metadata": {"name": "edge", "namespace": "istio-system"}, "spec": {"servers": []}},
+        {"apiVersion": "v1", "kind": "Secret",
+         "metadata": {"name": "sh.helm.release.v1.shop.v1", "namespace": "istio-system",
+                      "labels": {"owner": "helm", "name": "shop"}}},
+    ],
+    ids=["a Gateway of another class", "a Gateway of Istio's API", "another release of Helm"],
+)  # fmt: skip
+def test_a_namespace_with_somebody_elses_object_stays(
+    run: RunModule, istioctl: Program, server: Server, theirs: Json
+) -> None:
+    installed(run, istioctl)
+    server.add(theirs)
+    installed(run, istioctl, state="absent")
+    assert "Namespace istio-system" in left(server)
+    assert f"{theirs['kind']} {theirs['metadata']['name']}" in left(server)
+
+
+def test_what_goes_with_its_owner_or_is_going_already_keeps_no_namespace(
+    run: RunModule, istioctl: Program, server: Server
+) -> None:
+    installed(run, istioctl)
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "istiod-1", "uid": "1"}
+    going = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    for name, more in (("istiod-1-a", {"ownerReferences": [owner]}), ("leaving", going)):
+        server.add({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "istio-system"},
+                    "spec": {"containers": []}})  # fmt: skip
+        server.objects["", "Pod", "istio-system", name]["metadata"] |= more
+    installed(run, istioctl, state="absent")
+    assert "Namespace istio-system" not in left(server)
+
+
+def test_what_does_not_go_is_named(run: RunModule, istioctl: Program, server: Server) -> None:
+    installed(run, istioctl)
+    stuck = copy.deepcopy(server.objects["apps", "Deployment", "istio-system", "istiod"])
+
+    def stays(request: Any) -> None:
+        if request.method == "DELETE" and request.path.endswith("/deployments/istiod"):
+            server.objects["apps", "Deployment", "istio-system", "istiod"] = stuck
+
+    server.after = stays
+    result = installed(run, istioctl, state="absent", wait_timeout=1)
+    assert "After 1 s there still is Deployment istiod. Look at its finalizers." in result["msg"]
+    # Who doesn't want to wait is told nothing, and it goes when it goes
+    assert installed(run, istioctl, state="absent", wait_timeout=0)["changed"]
