@@ -9,6 +9,7 @@ import pytest
 from memory_api import Server
 from memory_api.kinds import Kind
 from memory_api.sample import HTTP, TCP, gateway, service
+from memory_api.server import Request, StatusError
 
 Run = Callable[..., dict[str, Any]]
 
@@ -148,3 +149,99 @@ def test_one_vip_and_port_is_one_service(server: Server, run: Run) -> None:
     server.add(service("shop", "gw", 80, type="LoadBalancer", loadBalancerClass="edgeway.istio/vip"))
     result = run("gateway_service", namespace="shop", name="gw", vips=[VIP])
     assert f"Service istio-system/istio-ingressgateway has the VIP {VIP} too, with port 80" in result["msg"]
+
+
+# A Service of one's own, beside the gateway's
+
+OWN = {"namespace": "istio-system", "name": "web", "selector": {"istio": "ingressgateway"}}
+
+
+def own(server: Server) -> dict[str, Any]:
+    live = server.get("Service", "istio-system", "web")
+    assert live is not None
+    return live
+
+
+def test_a_service_of_ones_own_is_made_and_removed(server: Server, run: Run) -> None:
+    before = server.state()
+    options = {**OWN, "ports": [{"port": 8088, "node_port": 30080}], "vips": [VIP]}
+    would = run("gateway_service", **options, check=True)
+    assert server.writes() == []
+    did = run("gateway_service", **options)
+    assert (would["changed"], did["changed"]) == (True, True)
+    spec = own(server)["spec"]
+    assert (spec["type"], spec["loadBalancerClass"]) == ("LoadBalancer", "edgeway.istio/vip")
+    assert spec["selector"] == {"istio": "ingressgateway"}
+    assert [(port["port"], port["targetPort"], port["nodePort"]) for port in spec["ports"]] == [(8088, 8088, 30080)]
+    assert own(server)["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "edgeway"
+    assert did["service"]["vips"] == [VIP]
+    assert not run("gateway_service", **options)["changed"]
+    would = run("gateway_service", **OWN, state="absent", check=True)
+    assert (would["changed"], would["service"]) == (True, None)
+    assert run("gateway_service", **OWN, state="absent")["changed"]
+    assert server.state() == before
+    assert not run("gateway_service", **OWN, state="absent")["changed"]
+
+
+def test_of_another_type_and_policy(server: Server, run: Run) -> None:
+    run("gateway_service", **OWN, ports=[{"port": 8088}], type="NodePort", external_traffic_policy="Local")
+    assert own(server)["spec"]["externalTrafficPolicy"] == "Local"
+    assert "loadBalancerClass" not in own(server)["spec"]
+    result = run("gateway_service", **OWN, ports=[{"port": 8088}], type="LoadBalancer", vips=[VIP])
+    assert result["changed"]
+    assert own(server)["spec"]["loadBalancerClass"] == "edgeway.istio/vip"
+    assert own(server)["status"]["loadBalancer"]["ingress"][0]["ip"] == VIP
+
+
+@pytest.mark.parametrize("labels", [{}, {"app.kubernetes.io/managed-by": "edgeway", "edgeway.istio/set": "default"}])
+def test_a_service_of_somebody_else_or_of_a_list_is_not_taken(server: Server, run: Run, labels: dict[str, str]) -> None:
+    theirs = service("istio-system", "web", 81)
+    theirs["metadata"]["labels"] = labels
+    server.add(theirs)
+    for state in ("present", "absent"):
+        result = run("gateway_service", **OWN, ports=[{"port": 8088}], state=state)
+        assert result["failed"]
+        assert "Service istio-system/web" in result["msg"]
+    assert server.writes() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "paths"),
+    [
+        ({"ports": [{"port": 81, "target_port": 0}]}, ["ports[0].target_port"]),
+        ({"ports": [{"port": 81, "node_port": 70000}]}, ["ports[0].node_port"]),
+        ({"selector": {}, "ports": [{"port": 81}]}, ["selector"]),
+        ({"selector": {"a": "b"}}, ["ports"]),
+        ({"type": "ClusterIP", "external_traffic_policy": "Local"}, ["external_traffic_policy"]),
+    ],
+)
+def test_what_makes_no_sense_is_named(run: Run, server: Server, options: dict[str, Any], paths: list[str]) -> None:
+    result = run("gateway_service", **options)
+    assert [problem["path"] for problem in result["problems"]] == paths
+    assert all(problem["cure"] for problem in result["problems"])
+    assert server.log == []
+
+
+def test_a_status_that_is_refused_takes_the_ports_back(server: Server, run: Run) -> None:
+    before = server.state()
+
+    def refuse(request: Request) -> None:
+        if request.writes and request.path.endswith("/status"):
+            raise StatusError(403, "Forbidden", "services/status is forbidden")
+
+    server.before = refuse
+    result = run("gateway_service", ports=PORTS, vips=[VIP])
+    assert "services/status is forbidden" in result["msg"]
+    assert "Nothing has changed: what had been written was put back." in result["msg"]
+    assert server.state() == before
+
+
+def test_controllers_that_may_not_be_looked_for_do_not_stand_in_the_way(server: Server, run: Run) -> None:
+    server.add(service("shop", "gw", 80, type="LoadBalancer"))
+
+    def refuse(request: Request) -> None:
+        if "metallb" in request.path or "daemonsets" in request.path:
+            raise StatusError(403, "Forbidden", "forbidden")
+
+    server.before = refuse
+    assert run("gateway_service", namespace="shop", name="gw", vips=[VIP])["changed"]
