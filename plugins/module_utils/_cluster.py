@@ -311,15 +311,17 @@ class Cluster:
 
     def delete(self, live: Mapping[str, Any], *, dry_run: bool = False) -> None:
         """Delete this very object: one made anew under its name since we looked is left alone. Gone already is fine."""
-        query = {"dryRun": "All"} if dry_run else None
-        body = {
+        body: Manifest = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "propagationPolicy": "Background",
             "preconditions": {"uid": live["metadata"]["uid"]},
         }
+        if dry_run:
+            # Where there is a body the server reads its options from that alone, not from the query
+            body["dryRun"] = ["All"]
         try:
-            self.request("DELETE", self._path(live), query=query, body=body)
+            self.request("DELETE", self._path(live), body=body)
         except RefusedError as refused:
             if refused.status != 404:
                 raise

@@ -208,7 +208,18 @@ class Both:
         elif kind == "create":
             answers = self.send("POST", self.collection, query=query, body=body)
         elif kind == "delete":
-            answers = [answer.get("error") for answer in self.send("DELETE", self.path)]
+            options = {"apiVersion": "v1", "kind": "DeleteOptions"}
+            request: Json = choose.choice(
+                [
+                    {},
+                    {"query": {"dryRun": "All"}},
+                    {"body": {**options, "dryRun": ["All"]}},
+                    # Not dry: with a body the query isn't read
+                    {"body": {**options, "propagationPolicy": "Background"}, "query": {"dryRun": "All"}},
+                ]
+            )
+            body |= {"delete": request}
+            answers = [answer.get("error") for answer in self.send("DELETE", self.path, **request)]
         else:
             answers = self.replaced(kind, body, query)
         return f"{kind} {json.dumps(query)} {json.dumps(body)}", answers

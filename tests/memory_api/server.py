@@ -32,6 +32,9 @@ class Request:
 
     @property
     def dry(self) -> bool:
+        """Of a DELETE with a body the query says nothing."""
+        if self.method == "DELETE" and self.body:
+            return bool(self.body.get("dryRun") == ["All"])
         return self.query.get("dryRun") == "All"
 
     @property

@@ -70,10 +70,13 @@ def an_exposure(draw: st.DrawFn, name: str, number: int) -> Json:
     if entry["backend"]["service"] == f"own-{number}" and draw(st.booleans()):
         entry["traffic"] = {"connect_timeout": f"{number + 1}s"}
     if entry.get("port", 80) != 80:
+        # A nodePort is one Service's: it can't move to another within one change
+        node_port = 31_000 + number
         if draw(st.booleans()):
             entry |= {"expose": "service", "service_type": "NodePort"}
+            node_port += 100
         if draw(st.booleans()):
-            entry["node_port"] = 31_000 + number
+            entry["node_port"] = node_port
     return entry
 
 

@@ -102,7 +102,10 @@ def test_another_set_that_gets_in_first_with_the_same_backend(
     monkeypatch.setattr(_wait, "REFRESH", 0.2)
     ours = run("exposures", exposures=[HTTP], state="rendered")["manifests"]
     (theirs,) = (manifest for manifest in ours if manifest["kind"] == "DestinationRule")
-    theirs["metadata"] |= {"name": "second-shop", "labels": {**theirs["metadata"]["labels"], _kinds.SET_LABEL: "second"}}
+    theirs["metadata"] |= {
+        "name": "second-shop",
+        "labels": {**theirs["metadata"]["labels"], _kinds.SET_LABEL: "second"},
+    }
 
     def get_in(request: Request) -> None:
         if request.writes and "destinationrules" in request.path:
