@@ -1,0 +1,124 @@
+"""Variants of the set-ups in the corpora: a mistake written otherwise, and what looks like one and isn't."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.edgeway.istio.plugins.module_utils import _findings
+from integration.broken import in_memory, setups
+from integration.broken.setups import State
+
+Json = dict[str, Any]
+
+SETUP = next(one for one in setups.load("sound") if one.name == "one-name")
+GATEWAY = {
+    "selector": {"istio": "fx-gateway"},
+    "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["web.fx.example"]}],
+}
+SERVICE = "Service fx-app/web"
+OUTSIDE = {"hosts": ["out.example"], "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}],
+           "location": "MESH_EXTERNAL", "resolution": "DNS"}  # fmt: skip
+
+
+def entry(**more: Any) -> Json:
+    return {"name": "web", "namespace": "fx-app", "protocol": "HTTP", "hostnames": ["web.fx.example"],
+            "backend": {"service": "web", "port": 80}, **more}  # fmt: skip
+
+
+def to(service: str, port: int, namespace: str = "fx-app", **more: Any) -> Json:
+    return entry(backend={"service": service, "port": port, "namespace": namespace}, **more)
+
+
+def codes(exposures: list[Json], objects: Json, patch: Json | None = None) -> list[str]:
+    state = State(exposures, objects, patch or {})
+    if exposures:
+        return [one.code for one in in_memory.findings(SETUP, state)]
+    return [one.code for one in _findings.survey(in_memory.snapshot_of(SETUP, state))]
+
+
+def by_hand(host: str, **more: Any) -> Json:
+    """A route by hand to a host."""
+    destination = {"host": host, **({} if "port" in more else {"port": {"number": 80}}), **more}
+    return {
+        "Gateway fx-edge/gw": GATEWAY,
+        "VirtualService fx-app/web": {"hosts": ["web.fx.example"], "gateways": ["fx-edge/gw"],
+                                      "http": [{"route": [{"destination": destination}]}]},
+    }  # fmt: skip
+
+
+def rule(host: str = "web.fx-app.svc.cluster.local", **policy: Any) -> Json:
+    return {"DestinationRule fx-app/rule": {"host": host, "trafficPolicy": policy}}
+
+
+def named(port: str, number: int = 80, **more: Any) -> Json:
+    """The Service's port by another name."""
+    return {SERVICE: {"spec": {"ports": [{"name": port, "port": number, "targetPort": 8080, **more}]}}}
+
+
+def peer(mode: str | None, namespace: str = "fx-mesh", **more: Any) -> Json:
+    mtls = {"mtls": {"mode": mode}} if mode else {}
+    return {f"PeerAuthentication {namespace}/{'some' if more else 'all'}": {**mtls, **more}}
+
+
+MESHED = to("meshed", 80, "fx-mesh")
+PLAIN = {"DestinationRule fx-mesh/rule": {"host": "meshed.fx-mesh.svc.cluster.local",
+                                          "trafficPolicy": {"tls": {"mode": "DISABLE"}}}}  # fmt: skip
+OF_MESHED = {"selector": {"matchLabels": {"app": "meshed"}}}
+
+VARIANTS: list[tuple[str, list[str], list[Json], Json, Json]] = [
+    ("all is well", [], [entry()], {}, {}),
+    # Hosts
+    ("a host that nobody knows", ["backend-missing"], [], by_hand("none.example"), {}),
+    ("a host of a ServiceEntry", [], [], {**by_hand("out.example", port={"number": 443}),
+                                         "ServiceEntry fx-app/out": OUTSIDE}, {}),
+    ("a host below a wildcard", [], [], {**by_hand("a.out.example", port={"number": 443}),
+                                        "ServiceEntry fx-app/out": {**OUTSIDE, "hosts": ["*.out.example"],
+                                                                    "resolution": "NONE"}}, {}),
+    ("an external name that nothing makes known", ["backend-external-name"], [to("ext", 80)],
+     {"Service fx-app/ext": {"type": "ExternalName", "externalName": "none.example",
+                             "ports": [{"name": "http", "port": 80}]}}, {}),
+    ("no selector and no endpoints", ["backend-unready"], [to("bare", 80)],
+     {"Service fx-app/bare": {"ports": [{"name": "http", "port": 80}]}}, {}),
+    ("exported to nobody", ["backend-not-exported"], [entry()], {},
+     {SERVICE: {"metadata": {"annotations": {"networking.istio.io/exportTo": "~"}}}}),
+    ("exported to the gateway too", [], [entry()], {},
+     {SERVICE: {"metadata": {"annotations": {"networking.istio.io/exportTo": ".,fx-edge"}}}}),
+    # What ports are called
+    ("TLS behind HTTP", ["backend-speaks-tls"], [entry()], {}, named("https")),
+    ("TLS behind HTTP, asked for", [], [entry(backend={"service": "web", "port": 80, "tls": {"sni": "x.example"}})], {},
+     named("https")),
+    ("TLS behind HTTP by a rule for the port", [], [], {**by_hand("web"), **rule(
+        portLevelSettings=[{"port": {"number": 81}, "tls": {"mode": "DISABLE"}},
+                           {"port": {"number": 80}, "tls": {"mode": "SIMPLE"}}])}, named("https")),
+    ("a database behind a port without a name", [], [entry(protocol="TCP", port=20306, node_port=None, hostnames=None,
+                                                          backend={"service": "db", "port": 3306})],
+     {"Service fx-app/db": {"selector": {"app": "web"}, "ports": [{"name": "any", "port": 3306, "targetPort": 8080}]}},
+     {"Service fx-edge/fx-gateway": {"spec": {"ports": [
+         {"name": "status-port", "port": 15021, "targetPort": 15021},
+         {"name": "db", "port": 20306, "targetPort": 20306}]}}}),
+    # Mutual TLS
+    ("plain to pods that take mutual TLS alone", ["mtls-clash"], [MESHED], {**PLAIN, **peer("STRICT")}, {}),
+    ("in the whole mesh", ["mtls-clash"], [MESHED], {**PLAIN, **peer("STRICT", "fx-system")}, {}),
+    ("but not in this namespace", [], [MESHED], {**PLAIN, **peer("STRICT", "fx-system"), **peer("PERMISSIVE")}, {}),
+    ("but not for these pods", [], [MESHED], {**PLAIN, **peer("STRICT"), **peer("PERMISSIVE", **OF_MESHED)}, {}),
+    ("for these pods alone", ["mtls-clash"], [MESHED], {**PLAIN, **peer("STRICT", **OF_MESHED)}, {}),
+    ("for other pods", [], [MESHED], {**PLAIN, **peer("STRICT", selector={"matchLabels": {"app": "x"}})}, {}),
+    ("elsewhere", [], [MESHED], {**PLAIN, **peer("STRICT", "fx-b")}, {}),
+    ("said by nobody", [], [MESHED], {**PLAIN, **peer(None)}, {}),
+    ("for this port alone", ["mtls-clash"], [MESHED],
+     {**PLAIN, **peer("PERMISSIVE", **OF_MESHED, portLevelMtls={"8080": {"mode": "STRICT"}})}, {}),
+    ("not for this port", [], [MESHED],
+     {**PLAIN, **peer("STRICT", **OF_MESHED, portLevelMtls={"8080": {"mode": "DISABLE"}})}, {}),
+    ("mutual TLS to pods without a sidecar, for a port", ["mtls-clash"], [],
+     {**by_hand("web"), **rule(portLevelSettings=[{"port": {"number": 80}, "tls": {"mode": "ISTIO_MUTUAL"}}])}, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("expected", "exposures", "objects", "patch"), [row[1:] for row in VARIANTS],
+                         ids=[row[0] for row in VARIANTS])  # fmt: skip
+def test_variant(expected: list[str], exposures: list[Json], objects: Json, patch: Json) -> None:
+    exposures = [{key: value for key, value in one.items() if value is not None} for one in exposures]
+    found = codes(exposures, objects, patch)
+    # A rule by hand for a host of the list is told of besides
+    assert [code for code in found if code != "destination-rule-foreign"] == expected
