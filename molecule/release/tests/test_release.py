@@ -119,6 +119,7 @@ def stranger(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Str
     ssh = ROOT / ".lab/ssh"
     variables = {
         "ansible_user": "root",
+        "ansible_python_interpreter": "/usr/bin/python3",
         "ansible_ssh_private_key_file": str(ssh / "id_ed25519"),
         "ansible_ssh_common_args": f"-o UserKnownHostsFile={ssh / 'known_hosts'}",
     }
