@@ -392,19 +392,16 @@ def _sniffed(view: View, used: _Used, service: Manifest, port: Manifest) -> None
 # DestinationRules
 
 
-def rules_for(view: View, host: str, client: str, owner: str, root: str, *, foreign: bool = True) -> list[Manifest]:
-    """Return the DestinationRules that govern a host for clients of a namespace (destinationRule, push_context.go).
+def rules_for(view: View, host: str, client: str, owner: str, root: str) -> list[Manifest]:
+    """Return others' DestinationRules that govern a host for clients of a namespace (destinationRule, push_context.go).
 
     The client's namespace is looked at first, then the Service's, then the root; the most specific host wins in each,
     and rules of one host are merged.
     """
-    kinds = view.foreign(snap.DESTINATION_RULE) if foreign else iter(view.snapshot.items(snap.DESTINATION_RULE))
-    rules = list(kinds)
     for space in dict.fromkeys((client, owner, root) if client != root else (owner, root)):
         fitting: dict[str, list[Manifest]] = {}
-        for rule in rules:
-            if rule["metadata"]["namespace"] != space or (rule.get("spec") or {}).get("workloadSelector"):
-                continue
+        there = view.foreign_rules.get(space, {})
+        for rule in [*there.get(host, ()), *there.get("*", ())]:
             spec = rule.get("spec") or {}
             name = complete(str(spec.get("host") or ""), space)
             seen = exported(spec.get("exportTo"), space)

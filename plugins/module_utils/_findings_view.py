@@ -132,6 +132,17 @@ class View:
                 yield one
 
     @cached_property
+    def foreign_rules(self) -> Mapping[str, Mapping[str, list[Manifest]]]:
+        """Others' DestinationRules that hold for all pods, by namespace and host; all wildcards are under `*`."""
+        found: dict[str, dict[str, list[Manifest]]] = defaultdict(lambda: defaultdict(list))
+        for rule in self.foreign(snap.DESTINATION_RULE):
+            spec, space = rule.get("spec") or {}, rule["metadata"]["namespace"]
+            if not spec.get("workloadSelector"):
+                host = reading.complete(str(spec.get("host") or ""), space)
+                found[space]["*" if host.startswith("*") else host].append(rule)
+        return found
+
+    @cached_property
     def live_gateways(self) -> Mapping[tuple[str, str, str], Manifest]:
         """Gateways as they are now, by (api, namespace, name), ours too."""
         kinds = (("istio", snap.GATEWAY), ("gateway_api", snap.API_GATEWAY))

@@ -31,17 +31,15 @@ class Ended:
         return " ".join(self.said.split())
 
 
-def playbook(
-    path: str,
-    *arguments: str,
-    check: bool = True,
-    timeout: float = 300,
-    inventory: pathlib.Path = INVENTORY,
-    **variables: Any,
-) -> Ended:
+def command(path: str, *arguments: str, **variables: Any) -> list[str]:
+    """How it is started, in the folder ROOT."""
+    return ["ansible-playbook", "--inventory", str(INVENTORY), path, *arguments, "--extra-vars", json.dumps(variables)]
+
+
+def playbook(path: str, *arguments: str, check: bool = True, timeout: float = 300, **variables: Any) -> Ended:
     """Run it; AssertionError with all that it said if it fails and `check` is on."""
     ended = subprocess.run(
-        ["ansible-playbook", "--inventory", str(inventory), path, *arguments, "--extra-vars", json.dumps(variables)],
+        command(path, *arguments, **variables),
         cwd=ROOT,
         env=os.environ | {"ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
