@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _fields, _kinds
 
@@ -31,10 +31,7 @@ class Change:
     @property
     def manifest(self) -> Manifest:
         """Whichever there is of the two."""
-        manifest = self.after if self.after is not None else self.before
-        if manifest is None:
-            raise AssertionError("a change without both is a bug of ours")
-        return manifest
+        return cast("Manifest", self.before if self.after is None else self.after)
 
     @property
     def kind(self) -> str:
@@ -147,9 +144,7 @@ def steps(changes: Iterable[Change]) -> tuple[list[list[Step]], list[list[Step]]
         phase = _kinds.kind_of(change.manifest).phase
         if change.verb == "delete":
             removing.setdefault(phase, []).append(Step(change, None))
-        elif change.verb != "unchanged":
-            if change.after is None:
-                raise AssertionError("only what is deleted has no manifest")
+        elif change.verb != "unchanged" and change.after is not None:
             both = widened(change.before, change.after, change.manager) if change.before else change.after
             if both != change.after:
                 removing.setdefault(phase, []).append(Step(change, change.after))
