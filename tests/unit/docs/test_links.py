@@ -38,6 +38,21 @@ def test_variables_in_the_text(page: Path) -> None:
             assert known or re.search(rf"\b{name}\b", written), name
 
 
+def test_the_map_of_the_code() -> None:
+    """In CONTRIBUTING.md each file of the logic is named once; the steps name files, and functions that are there."""
+    text = prose(ROOT / "CONTRIBUTING.md")
+    table = text.partition("\n## The logic\n")[2].partition("\n## Rules\n")[0]
+    files = {path.stem: path.read_text() for path in (ROOT / "plugins/module_utils").glob("_*.py")}
+    listed: set[str] = set()
+    for code in re.findall(r"`(_[a-z_]+…?)`", table):
+        listed |= {name for name in files if name.startswith(code[:-1])} if code.endswith("…") else {code}
+    assert listed == files.keys()
+    functions = {name for text in files.values() for name in re.findall(r"def (_\w+)", text)}
+    assert set(re.findall(r"`(_[a-z_]+)`", text)) <= files.keys() | functions
+    for code in re.findall(r"`([^`\s]*/[^`\s]*)`", text):
+        assert (ROOT / code).exists() or code == "dist/docs", code
+
+
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs/README.md").read_text()
     missing = [page.name for page in (ROOT / "docs").glob("*.md") if f"]({page.name})" not in index]
