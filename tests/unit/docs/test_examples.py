@@ -16,7 +16,7 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError, parse
-from unit.docs.pages import ROOT, Block, blocks, inventory_variables, names, options, pages
+from unit.docs.pages import ROOT, Block, blocks, inventory_variables, names, options, pages, prose
 from unit.model.lists import CERTIFICATE, KEY
 
 BLOCKS = [block for page in pages() for block in blocks(page)]
@@ -174,6 +174,11 @@ def runs_make(words: list[str]) -> bool:
     targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
     switches = set(re.findall(r"^(?:ifdef )?([A-Z_]+)(?: \?=|$)", makefile, re.MULTILINE)) | {"ARGS"}
     return all(word.partition("=")[0] in switches if "=" in word else word in targets for word in words[1:])
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_make_in_the_text(page: Path) -> None:
+    assert all(runs_make(shlex.split(command)) for command in re.findall(r"`(make [^`]+)`", prose(page)))
 
 
 def names_documented(words: list[str]) -> bool:

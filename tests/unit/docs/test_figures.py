@@ -1,0 +1,46 @@
+"""Figures and names in the pages that the code has as well."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+from ansible_collections.edgeway.istio.plugins.module_utils import _trace, _vrrp
+from unit.docs.pages import ROOT
+
+VIP = (ROOT / "docs/vip.md").read_text()
+
+
+def test_the_points_by_which_an_edge_holds_the_vip() -> None:
+    rows = dict(re.findall(r"^\| (.*?) \| (.*?) \|", VIP, re.MULTILINE))
+    rows_preempt = dict(re.findall(r"^\| (.*?) \| .*? \| (.*?) \|", VIP, re.MULTILINE))
+    for found, preempt in ((rows, False), (rows_preempt, True)):
+        first, last = (_vrrp.weights(position, 3, preempt=preempt) for position in (0, 2))
+        assert found["first to last edge"] == f"{first.priority} to {last.priority}"
+        assert found["the holder gains"] == str(first.held)
+        assert found["a drained edge, or one about to stop, loses"] == str(first.drained)
+        assert found["a failing check takes off"].startswith(str(first.check))
+    settling = "an edge that has just started loses, for `keepalived_preempt_delay`"
+    assert rows_preempt[settling] == str(_vrrp.weights(0, 3, preempt=True).settling)
+
+
+def test_how_long_a_backup_waits() -> None:
+    (defaults,) = yaml.safe_load_all((ROOT / "roles/keepalived/defaults/main.yml").read_text())
+    advert = defaults["keepalived_advert_interval"]
+    backup = _vrrp.weights(1, 3, preempt=False).priority
+    said = f"{1000 * _vrrp.failover_limit(advert, backup):.0f} ms"
+    assert f"default of {advert} s, {said} after the holder's last advert" in VIP
+    assert f"a backup waits {said}" in (ROOT / "docs/comparison.md").read_text()
+    assert f"keepalived_handover` seconds ({defaults['keepalived_handover']})" in VIP
+
+
+def test_every_hop_of_a_trace_is_explained() -> None:
+    """In the order in which they are shown."""
+    text = (ROOT / "docs/trace.md").read_text()
+    table = text.partition("\n## The hops\n")[2].partition("\n## ")[0]
+    rows = [re.findall(r"`([a-z_]+)`", row) for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)]
+    assert [name for row in rows for name in row] == list(_trace.HOPS)
+    symptoms = text.partition("\n## By symptom\n")[2].partition("\n## ")[0]
+    hops = re.findall(r"^\| .*? \| (.*) \|$", symptoms, re.MULTILINE)
+    assert hops
+    assert {name for cell in hops for name in re.findall(r"`([a-z_]+)`", cell)} <= set(_trace.HOPS)
