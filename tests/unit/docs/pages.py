@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[3]
+# Written by programs: antsibull-changelog, and the measurements of tests/bench
+GENERATED = {"CHANGELOG.md", "benchmarks.md", "failover.md", "findings-compared.md"}
 PLUGINS = {"modules": "module", "filter": "filter"}
 # A prefix of a role's options, or of what the playbooks read
 VARIABLE = re.compile(r"(?<!\w)(?:edgeway|istio|keepalived|haproxy|exposures|gateway_ports)_[a-z0-9_]*[a-z0-9]")
@@ -37,7 +39,7 @@ class Block:
 def pages() -> list[Path]:
     """Every page for people: those in folders of tools and caches aren't ours."""
     found = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("roles/*/README.md"), *ROOT.glob("lab/*.md")]
-    return sorted(set(found) - {ROOT / "CHANGELOG.md"})  # generated
+    return sorted(path for path in set(found) if path.name not in GENERATED)
 
 
 def blocks(page: Path) -> list[Block]:
