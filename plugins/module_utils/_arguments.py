@@ -158,6 +158,14 @@ GATEWAY_SERVICE: dict[str, Any] = {
     "force": {"type": "bool", "default": False},
 }
 
+FORWARDING_INFO: dict[str, Any] = {
+    **AUTH_ARG_SPEC,
+    "mode": {"type": "str", "default": "service"},
+    "edges": {"type": "dict", "default": {}},
+    "gateways": {**_TEXTS, "default": []},
+    "proxy_protocol": {"type": "bool", "default": False},
+}
+
 _DICTS: dict[str, Any] = {"type": "list", "elements": "dict"}
 _NAMES = _TEXTS
 

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils import (
     _arguments,
     _findings_looking,
+    _forward,
     _publish,
     _published,
     _service,
@@ -57,6 +59,35 @@ def exposures_info(params: Mapping[str, Any], check: bool) -> Json:
     found = _findings_looking.look(cluster, None, edges=params["edges"]) if params["findings"] else []
     findings = [finding.as_dict() for finding in found]
     return {"changed": False, "sets": sets, "findings": findings, "diff": [], "warnings": warnings}
+
+
+def forwarding_info(params: Mapping[str, Any], check: bool) -> Json:
+    """Do what the module forwarding_info does; nothing is changed, checked or not."""
+    del check
+    edges, mode = params["edges"], params["mode"]
+    found = _forward.look(connect(params), params["gateways"])
+    plan = _forward.plan(
+        mode,
+        edges=edges,
+        service=found.first,
+        nodes=found.nodes,
+        slices=found.slices,
+        kube_proxy=found.kube_proxy,
+        proxy_protocol=params["proxy_protocol"],
+    )
+    if plan.problems:
+        raise ModelError(plan.problems)
+    addresses = _forward.node_addresses(found.nodes)
+    return {
+        "changed": False,
+        "listeners": [dataclasses.asdict(listener) for listener in plan.listeners],
+        "checks": {
+            edge: _forward.checks(found.services, addresses.get(node, "")) if mode == "service" else []
+            for edge, node in edges.items()
+        },
+        "diff": [],
+        "warnings": list(plan.warnings),
+    }
 
 
 def gateway_service(params: Mapping[str, Any], check: bool) -> Json:

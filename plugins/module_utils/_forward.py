@@ -11,10 +11,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.edgeway.istio.plugins.module_utils import _yaml
+from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, RefusedError
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
 
 MODES = ("service", "haproxy", "lvs")
@@ -190,3 +192,69 @@ def _proxy_problems(mode: str, kube_proxy: Mapping[str, Any] | None, addresses: 
             )
         )
     return found
+
+
+def checks(services: Iterable[Mapping[str, Any]], address: str) -> list[dict[str, str]]:
+    """Commands by which the node at `address` asks kube-proxy whether a ready pod of each gateway is on it.
+
+    A Service has a port for that only as a LoadBalancer with the traffic policy Local. Names are unique among gateways
+    of several namespaces.
+    """
+    asked = [each for each in services if each.get("spec", {}).get("healthCheckNodePort")] if address else []
+    names = [str(each["metadata"]["name"]) for each in asked]
+    return [
+        {
+            "name": name if names.count(name) == 1 else f"{each['metadata']['namespace']}-{name}",
+            "command": "curl --silent --fail --max-time 1 --output /dev/null "
+            f"http://{address}:{each['spec']['healthCheckNodePort']}/healthz",
+        }
+        for name, each in zip(names, asked, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What forwarding depends on: the gateways' Services that are there, and what `plan` needs beside the first one."""
+
+    services: tuple[Mapping[str, Any], ...]
+    first: Mapping[str, Any] | None
+    nodes: tuple[Mapping[str, Any], ...]
+    slices: tuple[Mapping[str, Any], ...]
+    kube_proxy: Mapping[str, Any] | None
+
+
+def look(cluster: Cluster, gateways: Sequence[str]) -> Found:
+    """Read it. `gateways` are their Services as NAMESPACE/NAME, the one whose ports are forwarded first.
+
+    Raises ValueError where kube-proxy's configuration is no YAML.
+    """
+
+    def service(gateway: str) -> Mapping[str, Any] | None:
+        namespace, _slash, name = gateway.partition("/")
+        return cluster.get("v1", "Service", namespace, name)
+
+    services = cluster.every(service, gateways)
+    slices: list[Any] = []
+    if gateways:
+        namespace, _slash, name = gateways[0].partition("/")
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+        slices = cluster.items(path, {"kubernetes.io/service-name": name})
+    return Found(
+        services=tuple(one for one in services if one is not None),
+        first=services[0] if services else None,
+        nodes=tuple(cluster.items("/api/v1/nodes")),
+        slices=tuple(slices),
+        kube_proxy=_kube_proxy(cluster),
+    )
+
+
+def _kube_proxy(cluster: Cluster) -> Mapping[str, Any] | None:
+    """Read the configuration that kubeadm keeps as YAML within a ConfigMap; None where it isn't or may not be read."""
+    try:
+        found = cluster.get("v1", "ConfigMap", "kube-system", "kube-proxy")
+    except RefusedError as refused:
+        if refused.status != 403:
+            raise
+        return None
+    documents = _yaml.documents(((found or {}).get("data") or {}).get("config.conf") or "")
+    return next((one for one in documents if isinstance(one, dict)), None)

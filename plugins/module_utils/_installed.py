@@ -328,24 +328,6 @@ def _reasons(pod: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}: {state.get('reason', 'waiting')} {state.get('message', '')}".rstrip()
 
 
-def checks(services: Iterable[Mapping[str, Any]], address: str) -> list[dict[str, str]]:
-    """Commands by which the node at `address` asks kube-proxy whether a ready pod of each gateway is on it.
-
-    A Service has a port for that only as a LoadBalancer with the traffic policy Local. Names are unique among gateways
-    of several namespaces.
-    """
-    asked = [each for each in services if each.get("spec", {}).get("healthCheckNodePort")] if address else []
-    names = [str(each["metadata"]["name"]) for each in asked]
-    return [
-        {
-            "name": name if names.count(name) == 1 else f"{each['metadata']['namespace']}-{name}",
-            "command": "curl --silent --fail --max-time 1 --output /dev/null "
-            f"http://{address}:{each['spec']['healthCheckNodePort']}/healthz",
-        }
-        for name, each in zip(names, asked, strict=True)
-    ]
-
-
 # --- what fits where ---
 
 

@@ -28,6 +28,11 @@ options:
     description: Text that stands in a configuration written by the role.
     type: str
     default: Written by the role edgeway.istio.keepalived
+  packages:
+    description: Names of packages to look for.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Reads only, so check mode is the same.
@@ -60,6 +65,12 @@ keepalived:
   returned: always
   type: str
   sample: /usr/sbin/keepalived
+missing:
+  description: Those of O(packages) that aren't installed, as dpkg or rpm says; all of them where neither is there.
+  returned: always
+  type: list
+  elements: str
+  sample: []
 running:
   description: Whether keepalived runs.
   returned: always
@@ -144,6 +155,17 @@ def _ipvs(module: AnsibleModule) -> bool:
     return bool(modprobe) and module.run_command([modprobe, "--dry-run", "ip_vs"])[0] == 0
 
 
+def _missing(module: AnsibleModule, packages: list[str]) -> list[str]:
+    dpkg, rpm = module.get_bin_path("dpkg-query"), module.get_bin_path("rpm")
+    if dpkg:
+        asked = [dpkg, "--show", "--showformat=${db:Status-Status} ${Package}\\n", *packages]
+        _code, shown, _errors = module.run_command(asked)
+        return [name for name in packages if f"installed {name}" not in shown.splitlines()]
+    if rpm:
+        return [name for name in packages if module.run_command([rpm, "--query", "--quiet", name])[0]]
+    return packages
+
+
 def _drained() -> bool:
     try:
         return DRAINED.read_text(encoding="ascii").strip() not in ("", "0")
@@ -190,6 +212,7 @@ def main() -> None:
             "state": {"type": "bool", "default": False},
             "config": {"type": "path", "default": "/etc/keepalived/keepalived.conf"},
             "mark": {"type": "str", "default": "Written by the role edgeway.istio.keepalived"},
+            "packages": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -206,6 +229,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "links": links,
         "keepalived": module.get_bin_path("keepalived") or "",
+        "missing": _missing(module, module.params["packages"]),
         "running": unit.get("ActiveState") in ("active", "reloading"),
         **_config(module.params["config"], module.params["mark"]),
         "ipvs": _ipvs(module),

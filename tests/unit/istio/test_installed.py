@@ -329,22 +329,3 @@ def test_the_summary_names_what_runs_first() -> None:
     )
     assert _installed.summary("1.31.0", []) == "Istio 1.31.0: nothing to change"
     assert _installed.summary("1", [change("delete", "Role", f"r{i}") for i in range(12)]).endswith(" and 2 more)")
-
-
-def service(name: str, namespace: str = "istio-system", port: int | None = 30123) -> dict[str, Any]:
-    spec = {"healthCheckNodePort": port} if port else {}
-    return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
-
-
-def test_an_edge_asks_for_each_gateway_that_can_be_asked() -> None:
-    (check,) = _installed.checks([service("a"), service("b", port=None)], "192.0.2.11")
-    assert check["name"] == "a"
-    assert check["command"].endswith(" http://192.0.2.11:30123/healthz")
-    assert _installed.checks([service("a")], "") == []
-
-
-def test_checks_of_gateways_with_one_name_are_told_apart() -> None:
-    names = [
-        each["name"] for each in _installed.checks([service("a", "x"), service("a", "y"), service("b")], "192.0.2.11")
-    ]
-    assert names == ["x-a", "y-a", "b"]

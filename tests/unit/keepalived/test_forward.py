@@ -103,3 +103,22 @@ def test_warnings() -> None:
     unready = [{"endpoints": [{"nodeName": "node1"}, {"nodeName": "node2", "conditions": {"ready": False}}]}]
     (warning,) = plan("service", INSIDE, slices=unready).warnings
     assert warning.startswith("edge-two has no ready gateway pod")
+
+
+def service(name: str, namespace: str = "istio-system", port: int | None = 30123) -> dict[str, Any]:
+    spec = {"healthCheckNodePort": port} if port else {}
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+def test_an_edge_asks_for_each_gateway_that_can_be_asked() -> None:
+    (check,) = _forward.checks([service("a"), service("b", port=None)], "192.0.2.11")
+    assert check["name"] == "a"
+    assert check["command"].endswith(" http://192.0.2.11:30123/healthz")
+    assert _forward.checks([service("a")], "") == []
+
+
+def test_checks_of_gateways_with_one_name_are_told_apart() -> None:
+    names = [
+        each["name"] for each in _forward.checks([service("a", "x"), service("a", "y"), service("b")], "192.0.2.11")
+    ]
+    assert names == ["x-a", "y-a", "b"]

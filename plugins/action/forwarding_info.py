@@ -1,0 +1,16 @@
+# Copyright: Contributors to the edgeway.istio project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module forwarding_info, in Ansible's own process where that is where it would run."""
+
+from __future__ import annotations
+
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _calls
+from ansible_collections.edgeway.istio.plugins.plugin_utils._in_process import InProcess
+
+
+class ActionModule(InProcess):
+    """Ansible's way to find the action."""
+
+    spec = _arguments.FORWARDING_INFO
+    call = staticmethod(_calls.forwarding_info)
