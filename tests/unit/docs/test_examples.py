@@ -22,8 +22,8 @@ from unit.model.lists import CERTIFICATE, KEY
 BLOCKS = [block for page in pages() for block in blocks(page)]
 YAML = [block for block in BLOCKS if block.language == "yaml"]
 SHELL = [block for block in BLOCKS if block.language == "shell"]
-# Jinja of the examples, and what stands for it here
-FILLED = {"{{ lookup('ansible.builtin.file', 'shop.pem') }}": CERTIFICATE, "{{ vault_shop_key }}": KEY}
+# What stands for Jinja of the examples: a lookup reads a certificate, a variable is a key
+FILLED = {r"\{\{ lookup\('ansible.builtin.file', '[a-z-]+.pem'\) \}\}": CERTIFICATE, r"\{\{ vault_\w+ \}\}": KEY}
 
 
 def run(*command: str, folder: Path = ROOT) -> str:
@@ -64,7 +64,7 @@ def exposures_in(data: Any) -> list[dict[str, Any]]:
     """The exposure list of a block, with text for its Jinja."""
     text = json.dumps(data if isinstance(data, list) else data["edgeway_exposures"])
     for jinja, value in FILLED.items():
-        text = text.replace(json.dumps(jinja)[1:-1], json.dumps(value)[1:-1])
+        text = re.sub(jinja, lambda _found, value=value: json.dumps(value)[1:-1], text)
     entries: list[dict[str, Any]] = json.loads(text)
     return entries
 

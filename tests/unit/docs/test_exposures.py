@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.edgeway.istio.plugins.module_utils import _entry
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _entry
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError, parse
 from unit.docs.pages import ROOT, blocks
 
@@ -33,6 +35,28 @@ def test_every_field_has_an_example(entry: str) -> None:
     examples = "\n".join(re.findall(r"^```yaml\n(.*?)^```$", entry, re.MULTILINE | re.DOTALL))
     for field in entry.splitlines()[0].split(" and "):
         assert re.search(rf"\b{field}:", examples), field
+
+
+def test_every_field_below_has_an_example() -> None:
+    """Of those that the module takes, as deep as they go; and those of maps that it hands on as they are."""
+    used: set[str] = set()
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            used.update(node)
+        for each in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            walk(each)
+
+    def fields(options: Mapping[str, Any]) -> Iterator[str]:
+        for name, option in options.items():
+            yield name
+            yield from fields(option.get("options") or {})
+
+    for block in blocks(PAGE):
+        if block.language == "yaml":
+            walk(block.data)
+    wanted = {*fields(_arguments.EXPOSURES["exposures"]["options"]), *_entry._OUTLIER}
+    assert wanted <= used
 
 
 def test_refusals_read_as_the_page_shows_them() -> None:
