@@ -44,3 +44,29 @@ def test_every_hop_of_a_trace_is_explained() -> None:
     hops = re.findall(r"^\| .*? \| (.*) \|$", symptoms, re.MULTILINE)
     assert hops
     assert {name for cell in hops for name in re.findall(r"`([a-z_]+)`", cell)} <= set(_trace.HOPS)
+
+
+def written(role: str) -> dict[str, str]:
+    """The files that a role writes on an edge, with their modes."""
+    variables = yaml.safe_load((ROOT / f"roles/{role}/vars/main.yml").read_text())
+    files = variables[f"{role}_files"]
+    entries = [one for group in files.values() for one in group] if isinstance(files, dict) else files
+
+    def path(text: str) -> str:
+        return re.sub(r"\{\{ (\w+) \}\}", lambda found: str(variables[found[1]]), text)
+
+    return {path(one["path"]): one.get("mode", "0644") for one in entries}
+
+
+def test_modes_of_the_files_on_edges() -> None:
+    files = written("keepalived") | written("haproxy")
+    text = (ROOT / "docs/security.md").read_text()
+    table = text.partition("\n## Files on the edges\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)`[^|]* \| root, (0\d+) \|", table, re.MULTILINE)
+    assert len(rows) == 4
+    for path, mode in rows:
+        meant = {name: its for name, its in files.items() if name.startswith(path)}
+        assert meant, path
+        assert set(meant.values()) == {mode}, path
+    # Nothing is written that others could change
+    assert all(int(mode, 8) & 0o022 == 0 for mode in files.values())
