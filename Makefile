@@ -97,6 +97,11 @@ test-all: venv ## Run all tests there are
 scenarios: venv ## Run every molecule scenario
 	@molecule test --all
 
+.PHONY: bench
+bench: venv ## Time publishing beside kubectl and kubernetes.core on the lab that is up, into docs/benchmarks.md (ARGS=--help)
+	@source .lab/env; PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests \
+	  python tests/bench/bench.py --output docs/benchmarks.md $(ARGS)
+
 .PHONY: bench-findings
 bench-findings: venv ## Apply each broken set-up to the lab that is up, cure it, and compare what tools find (ARGS=--help)
 	@PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests python tests/bench/findings.py $(ARGS)

@@ -283,17 +283,17 @@ def _release(cluster: Cluster, inventory: Inventory) -> None:
         return
 
 
-def wait_for_turn(cluster: Cluster, inventory: Inventory, patience: float) -> None:
-    """Return when nobody is writing to the set any more, or whoever did is dead. ClusterError after `patience` seconds.
+def wait_for_turn(cluster: Cluster, inventory: Inventory, patience: float) -> dict[str, Any] | None:
+    """Return when nobody is writing to the set any more, or whoever did is dead: None, or that run as it was last seen.
 
-    Whether a run is alive is told by its signs alone, never by comparing clocks.
+    Whether a run is alive is told by its signs alone, never by comparing clocks. ClusterError after `patience` seconds.
     """
     began = seen = time.monotonic()
     last = inventory.run()
     while last is not None and not _gone(last):
         now = time.monotonic()
         if now - seen > SILENCE:
-            return
+            break
         if now - began > patience:
             raise ClusterError(
                 f"Another run{_of(last)} is writing to the set {inventory.set_name}.", "Wait for its end and run again."
@@ -303,6 +303,7 @@ def wait_for_turn(cluster: Cluster, inventory: Inventory, patience: float) -> No
         run = replace(inventory, live=live).run()
         if run != last:
             last, seen = run, time.monotonic()
+    return last
 
 
 def _of(run: dict[str, Any] | None) -> str:

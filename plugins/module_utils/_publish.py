@@ -126,8 +126,9 @@ def _publish(wanted: Any, options: Options, cluster: Cluster) -> Result:
     model = _parsed(wanted, options, options.gateway)
     while True:
         inventory = Inventory.read(cluster, options.set_name, model.gateway.namespace)
-        if inventory.run() is not None and not options.check:
-            _inventory.wait_for_turn(cluster, inventory, options.patience)
+        dead: Mapping[str, Any] | None = None
+        while not options.check and inventory.run() not in (None, dead):
+            dead = _inventory.wait_for_turn(cluster, inventory, options.patience)
             inventory = Inventory.read(cluster, options.set_name, model.gateway.namespace)
         plan = _plan(wanted, options, model, inventory, cluster)
         if options.check:
@@ -194,12 +195,11 @@ def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, 
     findings = _settled(found, options)
     changes = _changes.ordered(changes + ports)
     absent = [change for change in changes if change.before is None and change.verb == "update"]
-    tried = _write.dry_run(
-        cluster,
-        [change for change in changes if change not in absent],
-        force=options.force,
-        forgiving=options.check,
-    )
+    there = [change for change in changes if change not in absent]
+    if options.validate or options.check:
+        tried = _write.dry_run(cluster, there, force=options.force, forgiving=options.check)
+    else:
+        tried = _write.Tried(there, {})
     return Plan(
         options,
         model,
@@ -234,10 +234,12 @@ def _carry_out(plan: Plan, cluster: Cluster) -> Result:
     with _inventory.turn(cluster, grown) as turn:
         try:
             _write.write(cluster, adding, done, force=options.force, guard=turn.check)
+            plan = _as_written(plan, done)
             if options.wait and _leans_on(adding, removing):
                 # istiod may send the end of a cluster before the route that no longer needs it
                 _proved(plan, cluster, _facts(plan, cluster, final=False), final=False)
             _write.write(cluster, removing, done, force=options.force, guard=turn.check)
+            plan = _as_written(plan, done)
             facts = _facts(plan, cluster) if options.wait else {}
             try:
                 seen = _proved(plan, cluster, facts)
@@ -266,15 +268,40 @@ def _carry_out(plan: Plan, cluster: Cluster) -> Result:
     return plan.result(pods=seen.proved, warnings=_wait.warnings(seen, facts))
 
 
+def _as_written(plan: Plan, done: Iterable[_write.Written]) -> Plan:
+    """Return the plan with what came of it: a dry run may have promised another nodePort, or there was none."""
+    became = {_kinds.key_of(one.step.change.manifest): one.became for one in done if one.became is not None}
+
+    def settled(change: Change) -> bool:
+        after = became.get(_kinds.key_of(change.manifest))
+        return change.before is not None and after is not None and _fields.same_stored(change.before, after)
+
+    changes = [
+        replace(change, verb="unchanged") if change.verb == "update" and settled(change) else change
+        for change in plan.changes
+    ]
+    return replace(plan, changes=changes, results={**plan.results, **became})
+
+
 def _confirm(plan: Plan, cluster: Cluster) -> Result:
     """Nothing is to be written. See that the pods have it, unless an earlier run has seen so."""
     options, inventory = plan.options, plan.inventory
-    if not options.wait or options.state == "absent" or not plan.desired or inventory.proved == plan.digest:
+    if options.state == "absent":
+        inventory.remove(cluster)
         return plan.result()
-    facts = _facts(plan, cluster)
-    seen = _proved(plan, cluster, facts)
-    if seen.proved and not seen.unknown and inventory.live is not None:
-        replace(inventory, proved=plan.digest).note(cluster)
+    facts: _wait.Facts = {}
+    seen, proved = _wait.Seen(), inventory.proved
+    if not plan.desired:
+        proved = ""
+    elif options.wait and proved != plan.digest:
+        facts = _facts(plan, cluster)
+        seen = _proved(plan, cluster, facts)
+        if seen.proved and not seen.unknown:
+            proved = plan.digest
+    # A run that was killed leaves its name, and places that it has not come to
+    exact = replace(_exact(plan, inventory), proved=proved)
+    if exact != inventory or inventory.run() is not None:
+        exact.note(cluster)
     return plan.result(pods=seen.proved, warnings=_wait.warnings(seen, facts))
 
 

@@ -37,6 +37,10 @@ class Tried:
     warnings: list[str] = field(default_factory=list)
 
 
+Outcome = tuple[Change, Manifest | None, str, str]
+"""A change, the object as it became, why it was refused, and `missing` or `refused`; no reason where it wasn't."""
+
+
 def dry_run(cluster: Cluster, changes: Sequence[Change], *, force: bool = False, forgiving: bool = False) -> Tried:
     """Have the server try every write. A write that would change nothing becomes `unchanged`.
 
@@ -44,14 +48,11 @@ def dry_run(cluster: Cluster, changes: Sequence[Change], *, force: bool = False,
     served or a namespace, into a warning.
     """
 
-    def attempt(change: Change) -> tuple[Change, Manifest | None, str, str]:
-        if change.verb == "unchanged":
-            return change, change.before, "", ""
+    def attempt(change: Change) -> Outcome:
         manifest = change.manifest
         what = _kinds.shown(manifest)
         if not cluster.serves(manifest["apiVersion"], change.kind):
-            reason = f"{what}: the cluster doesn't serve {manifest['apiVersion']} {change.kind}."
-            return change, None, reason, "missing"
+            return _not_served(change)
         try:
             if change.verb == "delete":
                 cluster.delete(manifest, dry_run=True)
@@ -63,7 +64,8 @@ def dry_run(cluster: Cluster, changes: Sequence[Change], *, force: bool = False,
             return replace(change, verb="unchanged"), became, "", ""
         return change, became, "", ""
 
-    outcomes = cluster.every(attempt, changes)
+    tried = iter(cluster.every(attempt, [change for change in changes if change.verb != "unchanged"]))
+    outcomes = [(change, change.before, "", "") if change.verb == "unchanged" else next(tried) for change in changes]
     problems = [reason for _change, _became, reason, why in outcomes if why and not (forgiving and why == "missing")]
     if problems:
         raise ApplyError(_with_cures(problems, outcomes))
@@ -79,7 +81,13 @@ def _no_namespace(refused: RefusedError) -> bool:
     return refused.status == 404 and details.get("kind") == "namespaces"
 
 
-def _with_cures(problems: list[str], outcomes: Iterable[tuple[Change, Manifest | None, str, str]]) -> list[str]:
+def _not_served(change: Change) -> Outcome:
+    manifest = change.manifest
+    reason = f"{_kinds.shown(manifest)}: the cluster doesn't serve {manifest['apiVersion']} {change.kind}."
+    return change, None, reason, "missing"
+
+
+def _with_cures(problems: list[str], outcomes: Iterable[Outcome]) -> list[str]:
     """Add one cure for all objects whose kind isn't served, and one for all that lack their namespace."""
     missing = [(change, reason) for change, _became, reason, why in outcomes if why == "missing"]
     cures = []
@@ -123,33 +131,35 @@ def write(
     Raises ApplyError with every refusal of the first group that has one.
     """
 
-    def one(step: Step) -> ClusterError | None:
-        manifest = step.change.manifest
+    def one(step: Step) -> Outcome | None:
+        change, manifest = step.change, step.change.manifest
+        what = _kinds.shown(manifest)
+        if not cluster.serves(manifest["apiVersion"], change.kind):
+            return _not_served(change)
         try:
             if step.manifest is None:
                 cluster.delete(manifest)
                 done.append(Written(step, made=False))
                 return None
-            became, created = cluster.apply(step.manifest, step.change.manager, force=force)
+            became, created = cluster.apply(step.manifest, change.manager, force=force)
             # Said a second time because the first answer was lost, an apply finds what it made itself
-            created = created or (step.change.before is None and _managers(became) == {step.change.manager})
+            created = created or (change.before is None and _managers(became) == {change.manager})
             done.append(Written(step, became, created))
-            if step.change.verb == "create" and not created:
-                return ClusterError(
-                    f"{_kinds.shown(manifest)} was made by somebody else in the meantime.", "Run again."
-                )
+            if change.verb == "create" and not created:
+                return change, None, f"{what} was made by somebody else in the meantime. Run again.", "refused"
+        except RefusedError as refused:
+            return change, None, f"{what}: {refused}", "missing" if _no_namespace(refused) else "refused"
         except ClusterError as error:
-            if not isinstance(error, RefusedError):
-                # No answer: it may have been written, and has to be put back too
-                done.append(Written(step))
-            return ClusterError(f"{_kinds.shown(manifest)}: {error.message}", error.cure)
+            # No answer: it may have been written, and has to be put back too
+            done.append(Written(step))
+            return change, None, f"{what}: {error}", "refused"
         return None
 
     for group in groups:
         guard()
-        errors = [error for error in cluster.every(one, group) if error is not None]
-        if errors:
-            raise ApplyError([str(error) for error in errors])
+        failed = [outcome for outcome in cluster.every(one, group) if outcome is not None]
+        if failed:
+            raise ApplyError(_with_cures([reason for _change, _became, reason, _why in failed], failed))
 
 
 def undo(cluster: Cluster, done: Sequence[Written], error: BaseException) -> ApplyError:

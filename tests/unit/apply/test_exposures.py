@@ -53,6 +53,19 @@ def test_everything_is_tried_before_the_first_write(server: Server, run: Run) ->
     assert tries.count(False) == tries.count(True) + 3
 
 
+def test_without_validation_nothing_is_tried_and_the_same_comes_of_it(server: Server, run: Run) -> None:
+    tried = run("exposures", exposures=[HTTP, TCP])
+    state = server.state()
+    run("exposures", state="absent")
+    server.log.clear()
+    untried = run("exposures", exposures=[HTTP, TCP], validate=False)
+    assert not any(request.dry for request in server.log)
+    assert server.state() == state
+    for name in ("changed", "changes", "manifests", "diff", "endpoints"):
+        assert untried[name] == tried[name], name
+    assert not run("exposures", exposures=[HTTP, TCP], validate=False)["changed"]
+
+
 def test_check_mode_shows_the_same_and_writes_nothing(server: Server, run: Run) -> None:
     before = server.state()
     would = run("exposures", exposures=[HTTP, TCP], check=True)

@@ -1,0 +1,1 @@
+"""Publishing on the lab that is up. Each file leaves it as it was."""
