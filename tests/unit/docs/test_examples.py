@@ -162,7 +162,7 @@ def runs_playbook(words: list[str]) -> bool:
     if not path.exists():
         # An example's own, which another block of the page shows
         return playbook in {"site.yml", "vip.yml"}
-    read = set(re.findall(r"\w+", path.read_text()))
+    read = set(re.findall(r"\w+", json.dumps(yaml.safe_load(path.read_text()))))  # without comments
     return all(name in read | inventory_variables() | options().keys() for name in variables_of(words))
 
 
