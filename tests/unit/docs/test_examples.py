@@ -154,6 +154,11 @@ def variables_of(words: Sequence[str]) -> list[str]:
     return [pair.partition("=")[0] for text in given for pair in text.split()]
 
 
+def read_by(playbook: Path) -> set[str]:
+    """The words of a playbook, without its comments."""
+    return set(re.findall(r"\w+", json.dumps(yaml.safe_load(playbook.read_text()))))
+
+
 def runs_playbook(words: list[str]) -> bool:
     """A playbook of ours or of this checkout, with variables that it, or a role, knows."""
     (playbook,) = [word for word in words[1:] if re.match(r"edgeway\.istio\.|.*\.yml$", word)]
@@ -162,8 +167,7 @@ def runs_playbook(words: list[str]) -> bool:
     if not path.exists():
         # An example's own, which another block of the page shows
         return playbook in {"site.yml", "vip.yml"}
-    read = set(re.findall(r"\w+", json.dumps(yaml.safe_load(path.read_text()))))  # without comments
-    return all(name in read | inventory_variables() | options().keys() for name in variables_of(words))
+    return all(name in read_by(path) | inventory_variables() | options().keys() for name in variables_of(words))
 
 
 def runs_module(words: list[str]) -> bool:
@@ -181,8 +185,10 @@ def runs_make(words: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_make_in_the_text(page: Path) -> None:
+def test_commands_in_the_text(page: Path) -> None:
     assert all(runs_make(shlex.split(command)) for command in re.findall(r"`(make [^`]+)`", prose(page)))
+    known = set().union(options(), inventory_variables(), *(read_by(path) for path in ROOT.glob("playbooks/*.yml")))
+    assert set(re.findall(r"`-e (\w+)=", prose(page))) <= known
 
 
 def names_documented(words: list[str]) -> bool:
