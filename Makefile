@@ -35,8 +35,9 @@ venv: .venv/.stamp ## Make the Python environment in .venv
 
 .PHONY: requirements
 requirements: venv ## Pin the newest Python packages
-	for part in uv dev go; do \
+	for part in uv dev go lowest; do \
 	  uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	    $$([[ $$part != lowest ]] || echo --override requirements-lowest.in) \
 	    --custom-compile-command "make requirements" --output-file requirements-$$part.txt requirements-$$part.in; \
 	done
 
@@ -50,7 +51,20 @@ sanity: venv ## Run ansible-test sanity
 
 .PHONY: unit
 unit: venv ## Run the unit tests, with coverage of plugins/module_utils
-	@pytest tests/unit --cov --cov-report=term-missing:skip-covered --cov-report=xml:.cache/coverage.xml
+	@pytest tests/unit --numprocesses 2 --cov --cov-report=term-missing:skip-covered --cov-report=xml:.cache/coverage.xml
+	@python tools/coverage.py
+
+.PHONY: unit-lowest
+unit-lowest: venv ## Run the unit tests of modules with the lowest versions that are supported
+	@tools/unit-lowest
+
+.PHONY: mutants
+mutants: venv ## Change the code in small ways and see whether unit tests notice (ARGS=--help)
+	@python tools/mutants.py $(ARGS)
+
+.PHONY: sbom
+sbom: venv ## Write what the collection and its tests are made of to dist/, as CycloneDX
+	@python tools/sbom.py
 
 .PHONY: docs
 docs: venv ## Build the reference of modules, roles and filters (dist/docs)
@@ -91,7 +105,7 @@ test: venv ## What CI runs: lint, sanity, unit, e2e
 
 .PHONY: test-all
 test-all: venv ## Run all tests there are
-	@$(STEPS) --keep-going test-all lint sanity unit scenarios
+	@$(STEPS) --keep-going test-all lint sanity unit unit-lowest sbom scenarios
 
 .PHONY: scenarios
 scenarios: venv ## Run every molecule scenario

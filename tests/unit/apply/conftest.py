@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import io
-import json
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from memory_api import Server
 from memory_api.sample import installed
+from unit import modules
 
 Json = dict[str, Any]
 Run = Callable[..., Json]
@@ -33,12 +29,6 @@ def run(server: Server, monkeypatch: pytest.MonkeyPatch) -> Run:
     def run_module(name: str, /, *, check: bool = False, diff: bool = True, **options: Any) -> Json:
         options.setdefault("kubeconfig", server.kubeconfig())
         arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": diff}
-        module = importlib.import_module(f"ansible_collections.edgeway.istio.plugins.modules.{name}")
-        printed = io.StringIO()
-        with patch_module_args(arguments), redirect_stdout(printed), pytest.raises(SystemExit) as ended:
-            module.main()
-        result: Json = json.loads(printed.getvalue().strip().splitlines()[-1])
-        assert bool(ended.value.code) == bool(result.get("failed"))
-        return result
+        return modules.run(name, arguments)
 
     return run_module

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import io
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from memory_api import Server, kinds
 from memory_api.kinds import Kind
+from unit import modules
 
 Json = dict[str, Any]
 RunModule = Callable[..., Json]
@@ -64,12 +61,7 @@ def run(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunM
             "_ansible_diff": True,
             "_ansible_remote_tmp": str(tmp_path),
         }
-        module = importlib.import_module(f"ansible_collections.edgeway.istio.plugins.modules.{name}")
-        printed = io.StringIO()
-        with patch_module_args(arguments), redirect_stdout(printed), pytest.raises(SystemExit):
-            module.main()
-        result: Json = json.loads(printed.getvalue().strip().splitlines()[-1])
-        return result
+        return modules.run(name, arguments)
 
     return run_module
 

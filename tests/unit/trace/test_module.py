@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import io
-import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from memory_api import Server, kinds
 from memory_api.sample import namespace, pod
 from memory_api.server import Request, StatusError
+from unit import modules
 from unit.trace import names
 
 Json = dict[str, Any]
@@ -186,12 +182,7 @@ def run(server: Server, gateway: Gateway) -> Iterator[Run]:
             given = {"url": f"http://{HOST}:{gateway.port}/", "nameservers": [dns], "edges": EDGES, "timeout": 1.0,
                      "kubeconfig": server.kubeconfig(), **options}  # fmt: skip
             given = {name: value for name, value in given.items() if value is not None}
-            module = importlib.import_module("ansible_collections.edgeway.istio.plugins.modules.exposure_trace")
-            printed = io.StringIO()
-            with patch_module_args(given), redirect_stdout(printed), pytest.raises(SystemExit):
-                module.main()
-            found: Json = json.loads(printed.getvalue().strip().splitlines()[-1])
-            return found
+            return modules.run("exposure_trace", given)
 
         yield trace
 
