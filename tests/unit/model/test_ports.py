@@ -273,3 +273,130 @@ def test_one_pin_for_two_exposures_of_a_port() -> None:
         [{**HTTP, "hostnames": ["a.example"]}, {**HTTP, "name": "x", "hostnames": ["b.example"], "node_port": 30080}]
     )
     assert _ports.wanted(model, None) == [entry(80, 8080, "http", nodePort=30080)]
+
+
+def aimed(there: dict[str, Any], *owners: str) -> dict[str, Any]:
+    """A live Service with an entry of ours whose targetPort these managers own."""
+    live = service(*INSTALLED, there)
+    key = f'k:{{"port":{there["port"]},"protocol":"TCP"}}'
+    for name in owners:
+        fields = {"f:spec": {"f:ports": {key: {"f:targetPort": {}}}}}
+        live["metadata"]["managedFields"].append({"manager": name, "fieldsV1": fields})
+    return live
+
+
+OURS = port(3306, 4406, name="edgeway-3306")
+
+
+@pytest.mark.parametrize(
+    ("live", "target"),
+    [
+        (aimed(OURS), 4406),
+        (aimed(OURS, "edgeway/default"), 4406),
+        (aimed(OURS, "edgeway/other", "kubectl-edit"), 4406),
+        # Asking for our own says who has written over it
+        (aimed(OURS, "kubectl-edit"), 3306),
+        (aimed({**OURS, "targetPort": 3306}, "kubectl-edit"), 3306),
+        # What only the pod knows isn't taken up either
+        (aimed({**OURS, "targetPort": "mysql"}, "edgeway/default"), 3306),
+    ],
+)
+def test_the_target_that_a_port_of_ours_has_already(live: dict[str, Any], target: int) -> None:
+    assert _ports.wanted(parse([TCP]), live) == [entry(3306, target)]
+
+
+def test_a_target_that_somebody_wrote_and_another_port_has_too_is_avoided() -> None:
+    live = aimed({**OURS, "targetPort": 3306}, "kubectl-edit")
+    live["spec"]["ports"].append(port(25, 3306))
+    assert _ports.wanted(parse([TCP]), live) == [entry(3306, 13306)]
+
+
+def test_a_port_without_a_protocol_is_tcp() -> None:
+    live = service(*({key: value for key, value in one.items() if key != "protocol"} for one in INSTALLED))
+    assert _ports.wanted(parse([HTTP, TCP]), live) == [entry(3306, 3306)]
+
+
+def test_the_default_gateway_comes_first_and_the_others_by_name() -> None:
+    others = [{"namespace": space, "service": name} for space, name in (("team", "b"), ("a-team", "z"), ("team", "a"))]
+    model = parse([*({**HTTP, "name": f"x{at}", "gateway": one} for at, one in enumerate(others)), TCP])
+    assert [(one.namespace, one.service) for one in _ports.gateways(model)] == [
+        ("istio-system", "istio-ingressgateway"),
+        ("a-team", "z"),
+        ("team", "a"),
+        ("team", "b"),
+    ]
+
+
+SOMEONE = "Remove that port from the Service, or publish on another one"
+
+
+def test_every_port_that_is_impossible_is_named_with_its_cure() -> None:
+    exposures = [
+        {**TCP, "name": "a", "port": 1000},
+        {**TCP, "name": "b", "port": 1001},
+        {**TCP, "name": "c", "port": 1002},
+        {**TCP, "name": "d", "port": 1003, "node_port": 30443},
+        {**HTTP, "name": "e", "port": 1004},
+        {**HTTPS, "name": "f", "port": 1005},
+    ]
+    by_hand = {1000: "kubectl-edit", 1001: "kubectl-edit"}
+    live = service(
+        port(443, 8443, nodePort=30443),
+        port(1000, 1, name="x"),
+        port(1001, 2),
+        port(1002, "by-name"),
+        port(1003, 15021),
+        port(1004, 9000),
+        port(1005, 9000),
+        owners=by_hand,
+    )
+    with pytest.raises(ModelError) as caught:
+        _ports.wanted(parse(exposures), live)
+    assert [(one.exposure, one.path, one.message, one.cure) for one in caught.value.problems] == [
+        ("a", "exposures[0].port", f"port 1000 of Service {NAME} is someone else's (x)", SOMEONE),
+        ("b", "exposures[1].port", f"port 1001 of Service {NAME} is someone else's (without a name)", SOMEONE),
+        (
+            "d",
+            "exposures[3].node_port",
+            f"30443 is the nodePort of port 443 of Service {NAME}",
+            "Choose another nodePort",
+        ),
+        (
+            "d",
+            "exposures[3].port",
+            f"port 1003 of Service {NAME} leads to 15021, which Istio's proxy uses itself",
+            "Publish on another port",
+        ),
+        (
+            "f",
+            "exposures[5].port",
+            f"ports 1004 and 1005 of Service {NAME} both lead to 9000: they are one listener",
+            "Publish on one of them, or give port 1005 another targetPort",
+        ),
+    ]
+
+
+def test_services_of_their_own() -> None:
+    own = {**HTTP, "name": "web", "port": 8088, "node_port": 30088, "expose": "service"}
+    plain = {**TCP, "name": "db", "expose": "service", "service_type": "NodePort", "external_traffic_policy": "Local"}
+    second, first = _ports.services(parse([HTTPS, own, plain]))
+    labels = {"app.kubernetes.io/managed-by": "edgeway", "edgeway.istio/set": "default"}
+    selector = {"istio": "ingressgateway"}
+    assert first == {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": first["metadata"]["name"], "namespace": "istio-system", "labels": labels},
+        "spec": {
+            "type": "LoadBalancer",
+            "loadBalancerClass": "edgeway.istio/vip",
+            "selector": selector,
+            "ports": [entry(8088, 8088, "http", nodePort=30088)],
+        },
+    }
+    assert second["spec"] == {
+        "type": "NodePort",
+        "externalTrafficPolicy": "Local",
+        "selector": selector,
+        "ports": [entry(3306, 3306)],
+    }
+    assert _ports.services(parse([HTTP, TCP])) == []
