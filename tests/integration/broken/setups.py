@@ -28,6 +28,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import yaml
+from ansible_collections.edgeway.istio.plugins.module_utils import _yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -113,7 +114,7 @@ def load(folder: str) -> tuple[SetUp, ...]:
     """Read the set-ups of a folder: `broken` or `sound`."""
     found = []
     for path in sorted((HERE / folder).glob("*.yml")):
-        for entry in yaml.safe_load(path.read_text()):
+        for entry in _yaml.documents(path.read_text())[0]:
             unknown = set(entry) - _KEYS
             if unknown:
                 raise ValueError(f"{path.name} {entry.get('name')}: {', '.join(unknown)} is not known")
@@ -155,7 +156,7 @@ def _read(family: str, entry: Json) -> SetUp:
 def observed() -> Json:
     """Return what was recorded on the lab, by the names of the set-ups."""
     path = HERE / "observed.yml"
-    return dict(yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    return dict((_yaml.documents(path.read_text()) or [{}])[0]) if path.exists() else {}
 
 
 def observe(found: Json) -> None:
@@ -168,12 +169,12 @@ def observe(found: Json) -> None:
 
 def base() -> Objects:
     """Return what every set-up begins with."""
-    return dict(yaml.safe_load((HERE / "base.yml").read_text()))
+    return dict(_yaml.documents((HERE / "base.yml").read_text())[0])
 
 
 def installed() -> Objects:
     """Return what istio.yml becomes."""
-    return dict(yaml.safe_load((HERE / "installed.yml").read_text()))
+    return dict(_yaml.documents((HERE / "installed.yml").read_text())[0])
 
 
 def manifests(objects: Mapping[str, Json]) -> list[Json]:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api
+from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api, _yaml
 from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
 from unit.model.lists import spelt_out
 
-CASES: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("right_lists.yml").read_text())
+CASES: list[dict[str, Any]] = _yaml.documents(Path(__file__).with_name("right_lists.yml").read_text())[0]
 GENERATE = {"istio": _istio_api.generate, "gateway_api": _gateway_api.generate}
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ansible_collections.edgeway.istio.plugins.module_utils import _yaml
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError, parse
 from unit.model.lists import CERTIFICATE, KEY, spelt_out
 
-CASES: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("wrong_lists.yml").read_text())
+CASES: list[dict[str, Any]] = _yaml.documents(Path(__file__).with_name("wrong_lists.yml").read_text())[0]
 
 
 def refused(case: dict[str, Any]) -> ModelError:
