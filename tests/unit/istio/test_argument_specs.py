@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 ROLES = sorted(path for path in (Path(__file__).parents[3] / "roles").iterdir() if path.is_dir())
 
 
+@functools.cache
 def read(path: Path) -> Any:
     return yaml.safe_load(path.read_text()) or {}
 
