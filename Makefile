@@ -13,6 +13,8 @@ KUBE_PROXY_MODE ?= nftables
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/tests
+# Tests start Python so often that it is worth keeping what it has compiled
+unexport PYTHONDONTWRITEBYTECODE
 # Only what this checkout's ansible.cfg says, whatever the folder's permissions
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # The lab's playbooks need no inventory, and molecule shall not give them the one of a lab before

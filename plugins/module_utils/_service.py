@@ -13,6 +13,8 @@ from typing import Any
 from ansible_collections.edgeway.istio.plugins.module_utils import (
     _changes,
     _fields,
+    _findings,
+    _findings_snapshot,
     _kinds,
     _ports,
     _publish,
@@ -141,7 +143,7 @@ def ensure(options: Options, cluster: Cluster) -> Result:
         changed=change.verb != "unchanged" or old != new,
         service=_summary(spec, new) if spec else None,
         diff=_differences(change, spec, old, new),
-        warnings=tried.warnings,
+        warnings=tried.warnings + (_unbound(cluster, services, spec, options) if spec else []),
     )
     if options.check or not result.changed:
         return result
@@ -157,6 +159,24 @@ def ensure(options: Options, cluster: Cluster) -> Result:
         raise _write.undo(cluster, done, error) from error
     final = cluster.get("v1", "Service", options.namespace, options.name)
     return replace(result, service=_summary(final, ips(final)) if final is not None else None)
+
+
+def _unbound(cluster: Cluster, services: Iterable[Manifest], planned: Manifest, options: Options) -> list[str]:
+    """Return which of the ports end where no listener is, with the Service as it is planned: nobody answers there."""
+    if not options.ports or options.state == "absent":
+        return []
+    key, name = _kinds.key_of(planned), _kinds.shown(planned)
+    there = [item for item in services if _kinds.key_of(item) != key]
+    snapshot = _findings_snapshot.read(
+        cluster, None, known={("", "Service"): [*there, planned]}, resolve=lambda _names: {}
+    )
+    ours = tuple(f"Port {wish['port']} of {name} " for wish in options.ports)
+    return [
+        f"{found.reason} {found.cure}"
+        for found in _findings.survey(snapshot)
+        if found.code in ("port-without-listener", "port-privileged", "port-reserved", "target-port-name")
+        and found.reason.startswith(ours)
+    ]
 
 
 def _without_service(options: Options) -> Result:

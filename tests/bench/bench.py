@@ -19,7 +19,7 @@ import tempfile
 import textwrap
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,14 +154,17 @@ def clean(cluster: Any, keep_namespace: bool = True) -> None:
 
 def run(command: Sequence[str]) -> float:
     began = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Users' Python keeps what it has compiled
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     took = time.monotonic() - began
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return took
 
 
-def race(cluster: Any, count: int, rounds: int) -> list[Contender]:
+def race(cluster: Any, count: int, rounds: int) -> Iterator[list[Contender]]:
+    """Yield the contenders after each round."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         field_ = contenders(folder, count)
@@ -173,8 +176,8 @@ def race(cluster: Any, count: int, rounds: int) -> list[Contender]:
                 for step in contender.steps:
                     contender.times.setdefault(step, []).append(run(contender.command(step, folder)))
                     print(f"{count:>5}  {contender.name:<28} {step:<11} {contender.times[step][-1]:6.2f} s", flush=True)
+            yield field_
         clean(cluster)
-    return field_
 
 
 def empty_playbook(rounds: int) -> float:
@@ -232,11 +235,11 @@ def stored(manifest: Json) -> Json:
     return _MEMORY.apply(manifest, _changes.manager_of("bench"))
 
 
-def table(results: dict[int, list[Contender]], empty: float, plans: Iterable[Planning], rounds: int) -> str:
+def table(results: dict[int, list[Contender]], empty: float, plans: Iterable[Planning]) -> str:
     about = (
         f"Written by `make bench`, which measured all of it in one run on the lab: three nodes on one machine of "
         f"{os.cpu_count()} cores, so read the figures as ratios. Each contender worked on the same objects in the same "
-        f"namespace, the others' removed first; they took turns over {rounds} rounds, and the median of the seconds is "
+        f"namespace, the others' removed first; they took turns, and the median of the seconds is "
         f"given. In brackets: the other's time divided by ours. A whole `ansible-playbook` or `kubectl` was timed; a "
         f"playbook without a task took {empty:.2f} s. Nobody waited for gateways to take the configuration. Before it "
         f"writes, ours has the server try every write; the second column leaves that out and looks for no findings."
@@ -244,7 +247,8 @@ def table(results: dict[int, list[Contender]], empty: float, plans: Iterable[Pla
     lines = ["# Benchmarks", "", *textwrap.wrap(about, 120, break_on_hyphens=False), ""]
     for count, field_ in results.items():
         ours_ = field_[0]
-        lines += [f"## {count} exposures ({len(manifests(exposures(count, lambda _index: '5s')))} objects)", ""]
+        objects, rounds = len(manifests(exposures(count, lambda _index: "5s"))), len(ours_.times["create"])
+        lines += [f"## {count} exposures ({objects} objects), {rounds} rounds", ""]
         lines.append("| | " + " | ".join(contender.name for contender in field_) + " |")
         lines.append("| --- |" + " --- |" * len(field_))
         for step in STEPS:
@@ -280,6 +284,7 @@ def main() -> None:
         print(json.dumps(plan(chosen.plan_here)))
         return
     results: dict[int, list[Contender]] = {}
+    plans = [planning(count) for count in chosen.plan]
     empty = empty_playbook(chosen.rounds)
     if chosen.sizes:
         cluster = connect({"kubeconfig": os.environ["KUBECONFIG"]})
@@ -292,13 +297,20 @@ def main() -> None:
             idle["spec"] = {"schedulerName": "none", "containers": [{"name": "main", "image": "none"}]}
             cluster.request("POST", f"/api/v1/namespaces/{SPACE}/pods", body=idle)
             for count in chosen.sizes:
-                results[count] = race(cluster, count, chosen.rounds)
+                for field_ in race(cluster, count, chosen.rounds):
+                    results[count] = field_
+                    # What there is by now is kept if somebody loses patience
+                    keep(table(results, empty, plans), chosen.output)
         finally:
             cluster.request("DELETE", f"/api/v1/namespaces/{SPACE}")
-    text = table(results, empty, [planning(count) for count in chosen.plan], chosen.rounds)
+    text = table(results, empty, plans)
     print(f"\n{text}")
-    if chosen.output:
-        chosen.output.write_text(text, encoding="utf-8")
+    keep(text, chosen.output)
+
+
+def keep(text: str, output: Path | None) -> None:
+    if output:
+        output.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

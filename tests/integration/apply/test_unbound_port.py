@@ -6,59 +6,49 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils._write import ApplyError
+from ansible_collections.edgeway.istio.plugins.module_utils import _findings_looking, _service
+from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster
 from outside import clients
 from outside.lab import Lab
 from outside.state import differing, state
 
 from integration.apply.conftest import Publish
 
-Json = dict[str, Any]
-
 SET = "it-unbound"
-BY_HAND = """
-apiVersion: v1
-kind: Service
-metadata: {{name: edgeway-test-8088, namespace: istio-system}}
-spec:
-  type: NodePort
-  selector: {{istio: ingressgateway}}
-  ports: [{{name: http, port: 8088, targetPort: {target}, nodePort: 30080}}]
-"""
+WHERE: dict[str, Any] = {"namespace": "istio-system", "name": "edgeway-test-8088", "set_name": SET}
+BESIDE: dict[str, Any] = {**WHERE, "selector": {"istio": "ingressgateway"}, "type": "NodePort"}
+
+
+def ports(target: int) -> list[dict[str, Any]]:
+    return [{"port": 8088, "target_port": target, "node_port": 30080}]
 
 
 @pytest.fixture
-def by_hand(lab: Lab) -> Iterator[None]:
-    """Somebody's Service beside the gateway's, whose port ends where nothing listens."""
-    lab.apply(BY_HAND.format(target=8089))
+def beside(cluster: Cluster) -> Iterator[None]:
+    """Nothing of the Service beside the gateway's is left."""
     yield
-    lab.kubectl("delete", "service", "edgeway-test-8088", "--namespace=istio-system")
+    _service.ensure(_service.Options(**BESIDE, state="absent"), cluster)
 
 
-def test_it_is_found_before_it_is_applied(lab: Lab, space: str, put: Publish, by_hand: None) -> None:
+def test_it_is_found_before_it_is_applied_and_by_looking(
+    lab: Lab, cluster: Cluster, space: str, put: Publish, beside: None
+) -> None:
     backend = {"service": "echo", "port": 80}
-    site: Json = {"name": "it-port", "namespace": space, "protocol": "HTTP", "hostnames": ["it-port.example"]}
+    site = {"name": "it-port", "namespace": space, "protocol": "HTTP", "port": 8088, "backend": backend}
+    put([site], SET)
+    told = "Port 8088 of Service istio-system/edgeway-test-8088 ends at 8089 of"
     before = state(lab)
-    with pytest.raises(ApplyError, match="Port 8088 of Service istio-system/edgeway-test-8088 ends at 8089"):
-        put([{**site, "backend": backend}], SET, strict=True)
+    would = _service.ensure(_service.Options(**BESIDE, ports=ports(8089), check=True), cluster)
+    assert any(warning.startswith(told) for warning in would.warnings), would.warnings
     assert differing(before, state(lab)) == set()
-    # As a warning it stops nothing, and is told
-    (found,) = (
-        finding
-        for finding in put([{**site, "backend": backend}], SET, check=True).findings
-        if finding.code == "port-without-listener"
-    )
-    assert found.objects == ("Service istio-system/edgeway-test-8088",)
-    assert differing(before, state(lab)) == set()
-
-
-def test_where_a_listener_is_it_answers(lab: Lab, space: str, put: Publish, by_hand: None) -> None:
-    """The cure: the Service's port ends where the exposure's listener is."""
-    backend = {"service": "echo", "port": 80}
-    site: Json = {"name": "it-port", "namespace": space, "protocol": "HTTP", "port": 8088, "backend": backend}
-    lab.apply(BY_HAND.format(target=8088))
-    result = put([site], SET)
-    assert "port-without-listener" not in {finding.code for finding in result.findings}
+    # It is true: nobody answers there
+    _service.ensure(_service.Options(**BESIDE, ports=ports(8089)), cluster)
+    assert told in str([finding.reason for finding in _findings_looking.look(cluster, None)])
+    with pytest.raises(OSError, match=r"refused|timed out|unreachable"):
+        clients.http_get(lab.machines[lab.edges[0]], "x", port=30080, timeout=2)
+    # The cure: the port ends where the exposure's listener is
+    cured = _service.ensure(_service.Options(**BESIDE, ports=ports(8088)), cluster)
+    assert cured.warnings == []
     for name in lab.edges:
         lab.opens(lab.machines[name], 30080)
         assert clients.http_get(lab.machines[name], "x", port=30080).status == 200, name

@@ -70,6 +70,19 @@ def test_absent_gives_all_of_it_up(server: Server, run: Run) -> None:
     assert not run("gateway_service", state="absent")["changed"]
 
 
+def test_a_port_that_ends_where_nobody_listens_is_told_before_it_is_opened(server: Server, run: Run) -> None:
+    beside = {"name": "beside", "selector": {"istio": "ingressgateway"}, "type": "NodePort"}
+    lost = {**beside, "ports": [{"port": 8088, "target_port": 8089, "node_port": 30080}]}
+    told = "Port 8088 of Service istio-system/beside ends at 8089 of"
+    run("exposures", exposures=[HTTP])
+    server.log.clear()
+    assert told in str(run("gateway_service", **lost, check=True)["warnings"])
+    assert server.writes() == []
+    assert told in str(run("gateway_service", **lost)["warnings"])
+    run("exposures", exposures=[HTTP, {**TCP, "port": 8089}], validate=False)
+    assert "warnings" not in run("gateway_service", **lost)
+
+
 def test_an_exposure_list_of_the_same_set_keeps_its_ports(server: Server, run: Run) -> None:
     run("gateway_service", ports=[{"port": 65532}])
     run("exposures", exposures=[TCP])
