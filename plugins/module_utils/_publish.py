@@ -284,10 +284,16 @@ def _as_written(plan: Plan, done: Iterable[_write.Written]) -> Plan:
 
 
 def _confirm(plan: Plan, cluster: Cluster) -> Result:
-    """Nothing is to be written. See that the pods have it, unless an earlier run has seen so."""
+    """Nothing is to be written. See that the pods have it, unless an earlier run has seen so; set the inventory right.
+
+    BusyError if another run got in first.
+    """
     options, inventory = plan.options, plan.inventory
     if options.state == "absent":
-        inventory.remove(cluster)
+        if inventory.live is not None:
+            with _inventory.turn(cluster, inventory) as turn:
+                turn.end()
+                inventory.remove(cluster)
         return plan.result()
     facts: _wait.Facts = {}
     seen, proved = _wait.Seen(), inventory.proved

@@ -251,6 +251,23 @@ def test_kill_9_in_the_middle_and_run_again(server: Server, run: Run, after: int
     inventory = server.get("ConfigMap", "istio-system", "edgeway-set-default")
     assert inventory is not None
     assert _inventory.RUN not in (inventory["metadata"].get("annotations") or {})
+    # Nothing tells that it happened
+    state = server.state()
+    run("exposures", state="absent")
+    run("exposures", exposures=LATER)
+    assert server.state() == state
+
+
+def test_what_a_killed_removal_leaves_goes_with_the_next(server: Server, run: Run) -> None:
+    before = server.state()
+    run("exposures", exposures=[HTTP])
+    inventory = server.get("ConfigMap", "istio-system", "edgeway-set-default")
+    assert inventory is not None
+    run("exposures", state="absent")
+    assert server.state() == before
+    server.add(inventory)
+    assert not run("exposures", state="absent")["changed"]
+    assert server.state() == before
 
 
 def test_a_silent_run_elsewhere_is_taken_for_dead(server: Server, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
