@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -65,13 +66,16 @@ def test_what_becomes_of_an_object(live: list[Json], expected: list[tuple[str, s
 
 def test_what_a_change_holds() -> None:
     before = owned(thing("VirtualService", "a", {"hosts": ["old"]}))
-    changes, _taken = _changes.plan([ROUTE, thing("Gateway", "g")], [before, OTHER], set_name="default")
+    same = thing("VirtualService", "c", {"hosts": ["c"]})
+    live = [before, OTHER, owned(same)]
+    changes, _taken = _changes.plan([ROUTE, same, thing("Gateway", "g")], live, set_name="default")
     assert changes == [
         Change("create", None, thing("Gateway", "g"), OURS),
         Change("update", before, ROUTE, OURS),
+        Change("unchanged", owned(same), same, OURS),
         Change("delete", OTHER, None, OURS),
     ]
-    assert changes[2].summary() == {
+    assert changes[3].summary() == {
         "verb": "delete",
         "api_version": ISTIO,
         "kind": "VirtualService",
@@ -179,6 +183,11 @@ WIDENED: list[tuple[str, str, str, Json, Json, Json]] = [
      {"hosts": ["a", "b"], "ports": [{"name": "x", "number": 1}]},
      {"hosts": ["c", "a"], "ports": [{"name": "y", "number": 2}]},
      {"hosts": ["c", "a", "b"], "ports": [{"name": "y", "number": 2}, {"name": "x", "number": 1}]}),
+    ("ports that go, of an entry without hosts", ISTIO, "ServiceEntry", {"ports": [{"name": "x", "number": 1}]},
+     {"hosts": ["a"], "ports": [{"name": "y", "number": 2}]},
+     {"hosts": ["a"], "ports": [{"name": "y", "number": 2}, {"name": "x", "number": 1}]}),
+    ("a server that had no hosts", ISTIO, "Gateway", {"servers": [{"port": server(80)["port"]}]},
+     {"servers": [server(80, "a")]}, {"servers": [server(80, "a")]}),
     ("a server with another host has both", ISTIO, "Gateway", {"servers": [server(80, "a", "b")]},
      {"servers": [server(80, "b", "c")]}, {"servers": [server(80, "b", "c", "a")]}),
     ("a server on another port stays beside", ISTIO, "Gateway", {"servers": [server(80, "a")]},
@@ -211,8 +220,9 @@ def test_what_is_taken_away_stays_until_nothing_leads_to_it(
     version: str, kind: str, old: Json, new: Json, both: Json
 ) -> None:
     before, after = owned(thing(kind, "x", old, version=version)), thing(kind, "x", new, version=version)
+    wanted = copy.deepcopy(after)
     assert _changes.widened(before, after, OURS)["spec"] == both
-    assert after["spec"] == new, "what is wanted is left as it is"
+    assert after == wanted, "what is wanted is left as it is"
     written = steps(before, after)
     if both == new:
         assert written == ([new], [])
@@ -264,6 +274,19 @@ def test_a_node_port_moves_at_once() -> None:
     live["metadata"]["managedFields"] = [entry]
     after = _changes.service_ports(live, [port(81, "b", nodePort=30080)])
     assert _changes.widened(live, after, OURS)["spec"] == {"ports": [port(81, "b", nodePort=30080)]}
+
+
+def test_an_object_without_a_spec_gets_none() -> None:
+    bare = {"apiVersion": ISTIO, "kind": "DestinationRule", "metadata": {"name": "x", "namespace": "shop"}}
+    assert _changes.widened(owned(thing("DestinationRule", "x", {"host": "h"})), bare, OURS) == bare
+
+
+def test_an_update_is_written_even_where_nothing_seems_to_change() -> None:
+    """Only the server knows: its dry run has said so."""
+    assert _changes.steps([Change("update", owned(ROUTE), ROUTE, OURS)]) == (
+        [[Step(Change("update", owned(ROUTE), ROUTE, OURS), ROUTE)]],
+        [],
+    )
 
 
 def test_unchanged_objects_take_no_step() -> None:
