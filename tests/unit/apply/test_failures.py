@@ -306,6 +306,29 @@ def test_a_living_run_is_waited_for(server: Server, run: Run, monkeypatch: pytes
     holder.join()
 
 
+def test_whoever_comes_before_us_again_is_waited_for_again(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("exposures", exposures=[HTTP])
+    cluster = connect({"kubeconfig": server.kubeconfig()})
+    _inventory.Turn(cluster, _inventory.Inventory.read(cluster, "default", "istio-system")).take()
+    waited: list[Any] = []
+
+    def wait(_cluster: Any, inventory: _inventory.Inventory, _patience: float) -> Any:
+        waited.append(inventory.run())
+        current = _inventory.Inventory.read(cluster, "default", "istio-system")
+        if len(waited) == 1:
+            # It is dead, and before we know another run has taken over from it
+            _inventory.Turn(cluster, current).take()
+            return waited[0]
+        current.write(cluster)
+        return None
+
+    monkeypatch.setattr(_inventory, "wait_for_turn", wait)
+    assert run("exposures", exposures=[HTTP, TCP])["changed"]
+    assert len({found["id"] for found in waited}) == 2
+
+
 def test_a_run_whose_turn_was_taken_stops(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_inventory, "BEAT", 0.1)
     cluster = connect({"kubeconfig": server.kubeconfig()})
