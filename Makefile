@@ -72,6 +72,10 @@ sbom: venv ## Write what the collection and its tests are made of to dist/, as C
 docs: venv ## Build the reference of modules, roles and filters (dist/docs)
 	@tools/docs
 
+.PHONY: changelog
+changelog: venv ## Make CHANGELOG.md of the fragments, for the version in galaxy.yml (ARGS=--help)
+	@tools/changelog $(ARGS)
+
 .PHONY: lab
 lab: venv ## Bring the lab up: a real cluster on this machine (root)
 	@ansible-playbook lab/up.yml $(LAB_OPTIONS)
