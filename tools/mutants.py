@@ -55,10 +55,14 @@ def prepare() -> None:
 
 
 def run(names: list[str]) -> None:
+    """Try mutants, by names or patterns. mutmut redraws one line without end: that goes to a file."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(["mutmut", "run", "--max-children", "2", *names], cwd=FOLDER, env=environment, check=False)
+    log = FOLDER / "mutmut.log"
+    command = ["mutmut", "run", "--max-children", "2", *names]
+    with log.open("w", encoding="utf-8") as file:
+        done = subprocess.run(command, cwd=FOLDER, env=environment, check=False, stdout=file, stderr=file)
     if done.returncode:
-        sys.exit(f"mutmut ended with {done.returncode}")
+        sys.exit(f"mutmut ended with {done.returncode}: see {log.relative_to(ROOT)}")
 
 
 def outcomes(module: str) -> dict[str, int | None]:

@@ -257,3 +257,20 @@ def test_problems_read_well() -> None:
         "exposures[0].port (web): 0 is outside 1 to 65535. Write a number from 1 to 65535.",
         f"exposures[1].name: `Bad` {rule}. {cure}.",
     ]
+
+
+@pytest.mark.parametrize("value", ["x", {}, None, 5])
+def test_what_is_no_list(value: Any) -> None:
+    with pytest.raises(ModelError) as caught:
+        parse(value)
+    [problem] = caught.value.problems
+    assert (problem.path, problem.cure, problem.exposure) == ("exposures", "Write a list of exposures", "")
+    assert problem.message.startswith("is ")
+    assert problem.message.endswith(", a list is expected")
+
+
+def test_a_problem_says_whose_it_is_and_nobodys_without_a_name() -> None:
+    with pytest.raises(ModelError) as caught:
+        parse([{"name": "a"}, {}])
+    whose = {problem.path.partition(".")[0]: problem.exposure for problem in caught.value.problems}
+    assert whose == {"exposures[0]": "a", "exposures[1]": ""}
