@@ -111,7 +111,7 @@ test: venv ## What CI runs: lint, sanity, unit, e2e
 
 .PHONY: test-all
 test-all: venv ## Run all tests there are
-	@$(STEPS) --keep-going test-all lint sanity unit unit-lowest sbom scenarios
+	@$(STEPS) --keep-going test-all lint sanity unit unit-lowest docs sbom scenarios
 
 .PHONY: scenarios
 scenarios: venv ## Run every molecule scenario
