@@ -1,15 +1,13 @@
 """Before anything is installed, every playbook can say what it would do, and does nothing."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from outside.lab import Lab
 from outside.runs import playbook
+from outside.state import differing, state
 
-# What comes and goes by itself, and what its owners write all the time
-MOVING = ("events", "leases", "endpointslices", "pods", "replicasets", "nodes", "apiservices")
 FILES = "find /etc /usr/libexec /var/lib/dpkg /var/lib/keepalived-vip -xdev -printf '%p %T@\n' 2>/dev/null | sort"
 
 PLAYBOOKS: dict[str, dict[str, Any]] = {
@@ -26,24 +24,16 @@ PLAYBOOKS: dict[str, dict[str, Any]] = {
 }
 
 
-def state(lab: Lab) -> dict[str, str]:
-    """Every object's version, and every file of the edges that a playbook could write."""
-    listed = lab.kubectl("api-resources", "--verbs=list", "--output=name").split()
-    kinds = ",".join(name for name in listed if name.partition(".")[0] not in MOVING)
-    found = json.loads(lab.kubectl("get", kinds, "--all-namespaces", "--output=json"))["items"]
-    return {
-        f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}": one["metadata"][
-            "resourceVersion"
-        ]
-        for one in found
-    } | {name: lab.host(name).run(FILES).stdout for name in lab.edges}
+def found(lab: Lab) -> dict[str, Any]:
+    """Every object, and every file of the edges that a playbook could write."""
+    return state(lab) | {name: lab.host(name).run(FILES).stdout for name in lab.edges}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def unchanged(lab: Lab) -> Iterator[None]:
-    before = state(lab)
+    before = found(lab)
     yield
-    assert state(lab) == before
+    assert differing(found(lab), before) == set()
 
 
 @pytest.mark.parametrize("name", PLAYBOOKS)
