@@ -245,7 +245,7 @@ def table(results: dict[int, list[Contender]], empty: float, plans: Iterable[Pla
         f"writes, ours has the server try every write; the second column leaves that out and looks for no findings."
     )
     lines = ["# Benchmarks", "", *textwrap.wrap(about, 120, break_on_hyphens=False), ""]
-    for count, field_ in results.items():
+    for count, field_ in sorted(results.items()):
         ours_ = field_[0]
         objects, rounds = len(manifests(exposures(count, lambda _index: "5s"))), len(ours_.times["create"])
         lines += [f"## {count} exposures ({objects} objects), {rounds} rounds", ""]
