@@ -120,10 +120,14 @@ def complete(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Overview:
-    """All edges together. `lines` are for people; `problems` are sentences, none if every VIP has one holder."""
+    """All edges together. `lines` are for people; `problems` are sentences, none if every VIP has one holder.
+
+    `installed` says whether the role was ever run on one of them.
+    """
 
     lines: tuple[str, ...]
     problems: tuple[str, ...]
+    installed: bool
 
 
 def _ago(seconds: float) -> str:
@@ -182,7 +186,8 @@ def overview(edges: Mapping[str, Mapping[str, Any] | None]) -> Overview:
                     )
             elif holds:
                 lines.append(f"  {address}: held, and no virtual router for it")
-    return Overview(tuple(lines), tuple(problems))
+    installed = any(facts["config"] == "ours" for facts in answered.values())
+    return Overview(tuple(lines), tuple(problems), installed)
 
 
 def may_leave(edges: Mapping[str, Mapping[str, Any] | None], edge: str) -> str:

@@ -77,6 +77,7 @@ def edge(state: str = "BACKUP", *, holds: bool | None = None, **facts: Any) -> d
     return {
         "links": [{"ifname": "eth0", "addr_info": addresses}],
         "running": True,
+        "config": "ours",
         "drained": False,
         "now": 1300.0,
         "vips": [vip],
@@ -125,6 +126,12 @@ def test_overview_finds(edges: dict[str, Any], expected: list[str]) -> None:
     assert len(found) == len(expected)
     for problem, start in zip(found, expected, strict=True):
         assert problem.startswith(start)
+
+
+def test_overview_tells_edges_that_nobody_has_set_up() -> None:
+    bare = edge(running=False, config="none", vips=[], checks={})
+    assert not _keepalived.overview({"node2": bare, "node3": None}).installed
+    assert _keepalived.overview({"node2": bare, "node3": edge()}).installed
 
 
 def test_overview_shows_what_is_drained_and_failing() -> None:
