@@ -271,6 +271,6 @@ def test_what_is_no_list(value: Any) -> None:
 
 def test_a_problem_says_whose_it_is_and_nobodys_without_a_name() -> None:
     with pytest.raises(ModelError) as caught:
-        parse([{"name": "a"}, {}])
+        parse([{"name": "a"}, {}, {"name": "b"}, "no mapping"])
     whose = {problem.path.partition(".")[0]: problem.exposure for problem in caught.value.problems}
-    assert whose == {"exposures[0]": "a", "exposures[1]": ""}
+    assert whose == {"exposures[0]": "a", "exposures[1]": "", "exposures[2]": "b", "exposures[3]": ""}
