@@ -274,3 +274,18 @@ def test_a_problem_says_whose_it_is_and_nobodys_without_a_name() -> None:
         parse([{"name": "a"}, {}, {"name": "b"}, "no mapping"])
     whose = {problem.path.partition(".")[0]: problem.exposure for problem in caught.value.problems}
     assert whose == {"exposures[0]": "a", "exposures[1]": "", "exposures[2]": "b", "exposures[3]": ""}
+
+
+@pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer"])
+def test_types_of_a_deployed_gateways_service(kind: str) -> None:
+    model = parse(
+        [BASES["http"]], api="gateway_api", gateway={"service": "own-istio", "deploy": True, "service_type": kind}
+    )
+    assert model.gateway.service_type == kind
+
+
+@pytest.mark.parametrize("policy", ["Cluster", "Local"])
+def test_policies_of_a_service_of_its_own(policy: str) -> None:
+    [entry] = parse([{**BASES["http"], "expose": "service", "external_traffic_policy": policy}]).exposures
+    assert entry.service is not None
+    assert entry.service.external_traffic_policy == policy

@@ -11,6 +11,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelE
 from unit.model.lists import CERTIFICATE, KEY, spelt_out
 
 CASES: list[dict[str, Any]] = _yaml.documents(Path(__file__).with_name("wrong_lists.yml").read_text())[0]
+CURES: dict[str, list[str]] = _yaml.documents(Path(__file__).with_name("cures.yml").read_text())[0]
 
 
 def refused(case: dict[str, Any]) -> ModelError:
@@ -23,13 +24,15 @@ def refused(case: dict[str, Any]) -> ModelError:
 def test_there_are_enough() -> None:
     assert len(CASES) >= 150
     assert len({case["about"] for case in CASES}) == len(CASES)
+    assert CURES.keys() == {case["about"] for case in CASES}
+    assert all(cure for cures in CURES.values() for cure in cures)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["about"] for case in CASES])
 def test_wrong_list(case: dict[str, Any]) -> None:
     error = refused(case)
     assert [f"{problem.path}: {problem.message}" for problem in error.problems] == case["errors"]
-    assert all(problem.cure for problem in error.problems)
+    assert [problem.cure for problem in error.problems] == CURES[case["about"]]
     assert all(str(problem) in str(error) for problem in error.problems)
 
 
