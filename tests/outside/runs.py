@@ -41,7 +41,7 @@ def playbook(path: str, *arguments: str, check: bool = True, timeout: float = 30
     ended = subprocess.run(
         command(path, *arguments, **variables),
         cwd=ROOT,
-        env=os.environ | {"ANSIBLE_NOCOLOR": "1"},
+        env=os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
         capture_output=True,
         text=True,
         timeout=timeout,

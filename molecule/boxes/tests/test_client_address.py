@@ -30,7 +30,7 @@ def gateway(lab: Lab) -> Iterator[None]:
 def test_workloads_and_the_gateways_log_see_the_client(lab: Lab) -> None:
     answer = clients.http_get(lab.vip, "web.example", path="/who")
     assert answer.status == 200
-    (forwarded,) = [line for line in answer.body.splitlines() if "X-Forwarded-For=" in line]
+    (forwarded,) = [line for line in answer.body.splitlines() if "X-Forwarded-For:" in line]
     assert forwarded.endswith(CLIENT)
     log = lab.kubectl("logs", "--namespace=istio-system", "--selector=istio=proxied", "--tail=100")
     assert any("/who" in line and CLIENT in line for line in log.splitlines()), log
