@@ -53,7 +53,7 @@ def _run(exposures: list[Json], set_name: str, results: Any) -> None:
 
 def at_once(*runs: tuple[list[Json], str]) -> None:
     """Run in processes of their own; none may fail."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     results: Any = context.Queue()
     processes = [context.Process(target=_run, args=(*run, results)) for run in runs]
     for process in processes:

@@ -15,12 +15,13 @@ from outside.state import differing, state
 from integration.apply.conftest import Publish
 
 SET = "it-unbound"
+PINNED = 31088
 WHERE: dict[str, Any] = {"namespace": "istio-system", "name": "edgeway-test-8088", "set_name": SET}
 BESIDE: dict[str, Any] = {**WHERE, "selector": {"istio": "ingressgateway"}, "type": "NodePort"}
 
 
 def ports(target: int) -> list[dict[str, Any]]:
-    return [{"port": 8088, "target_port": target, "node_port": 30080}]
+    return [{"port": 8088, "target_port": target, "node_port": PINNED}]
 
 
 @pytest.fixture
@@ -45,10 +46,10 @@ def test_it_is_found_before_it_is_applied_and_by_looking(
     _service.ensure(_service.Options(**BESIDE, ports=ports(8089)), cluster)
     assert told in str([finding.reason for finding in _findings_looking.look(cluster, None)])
     with pytest.raises(OSError, match=r"refused|timed out|unreachable"):
-        clients.http_get(lab.machines[lab.edges[0]], "x", port=30080, timeout=2)
+        clients.http_get(lab.machines[lab.edges[0]], "x", port=PINNED, timeout=2)
     # The cure: the port ends where the exposure's listener is
     cured = _service.ensure(_service.Options(**BESIDE, ports=ports(8088)), cluster)
     assert cured.warnings == []
     for name in lab.edges:
-        lab.opens(lab.machines[name], 30080)
-        assert clients.http_get(lab.machines[name], "x", port=30080).status == 200, name
+        lab.opens(lab.machines[name], PINNED)
+        assert clients.http_get(lab.machines[name], "x", port=PINNED).status == 200, name
