@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Optional
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _fields, _kinds
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change, Step
@@ -37,7 +37,7 @@ class Tried:
     warnings: list[str] = field(default_factory=list)
 
 
-Outcome = tuple[Change, Manifest | None, str, str]
+Outcome = tuple[Change, Optional[Manifest], str, str]  # noqa: UP045  pylint reads | as an operation
 """A change, the object as it became, why it was refused, and `missing` or `refused`; no reason where it wasn't."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -155,7 +156,7 @@ def to(host: str = "web.shop.svc.cluster.local", **more: Any) -> Json:
     return {"destination": {"host": host, "port": {"number": 80}}, **more}
 
 
-def told(desired: list[Json], gone: list[Json] = [], **world: Any) -> dict[str, list[str]]:  # noqa: B006
+def told(desired: list[Json], gone: Sequence[Json] = (), **world: Any) -> dict[str, list[str]]:
     found = _proof.facts(desired, gone, World([EDGE, BACKEND], **world))
     return {place.namespace: [str(fact) for fact in facts] for place, facts in found.items()}
 

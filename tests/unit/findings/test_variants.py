@@ -20,6 +20,10 @@ SERVICE = "Service fx-app/web"
 OUTSIDE = {"hosts": ["out.example"], "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}],
            "location": "MESH_EXTERNAL", "resolution": "DNS"}  # fmt: skip
 
+WILDCARD = {**OUTSIDE, "hosts": ["*.out.example"], "resolution": "NONE"}
+DATABASE = {"name": "db", "namespace": "fx-app", "protocol": "TCP", "port": 20306,
+            "backend": {"service": "db", "port": 3306}}  # fmt: skip
+
 
 def entry(**more: Any) -> Json:
     return {"name": "web", "namespace": "fx-app", "protocol": "HTTP", "hostnames": ["web.fx.example"],
@@ -70,11 +74,10 @@ VARIANTS: list[tuple[str, list[str], list[Json], Json, Json]] = [
     ("all is well", [], [entry()], {}, {}),
     # Hosts
     ("a host that nobody knows", ["backend-missing"], [], by_hand("none.example"), {}),
-    ("a host of a ServiceEntry", [], [], {**by_hand("out.example", port={"number": 443}),
-                                         "ServiceEntry fx-app/out": OUTSIDE}, {}),
-    ("a host below a wildcard", [], [], {**by_hand("a.out.example", port={"number": 443}),
-                                        "ServiceEntry fx-app/out": {**OUTSIDE, "hosts": ["*.out.example"],
-                                                                    "resolution": "NONE"}}, {}),
+    ("a host of a ServiceEntry", [], [],
+     {**by_hand("out.example", port={"number": 443}), "ServiceEntry fx-app/out": OUTSIDE}, {}),
+    ("a host below a wildcard", [], [],
+     {**by_hand("a.out.example", port={"number": 443}), "ServiceEntry fx-app/out": WILDCARD}, {}),
     ("an external name that nothing makes known", ["backend-external-name"], [to("ext", 80)],
      {"Service fx-app/ext": {"type": "ExternalName", "externalName": "none.example",
                              "ports": [{"name": "http", "port": 80}]}}, {}),
@@ -91,8 +94,7 @@ VARIANTS: list[tuple[str, list[str], list[Json], Json, Json]] = [
     ("TLS behind HTTP by a rule for the port", [], [], {**by_hand("web"), **rule(
         portLevelSettings=[{"port": {"number": 81}, "tls": {"mode": "DISABLE"}},
                            {"port": {"number": 80}, "tls": {"mode": "SIMPLE"}}])}, named("https")),
-    ("a database behind a port without a name", [], [entry(protocol="TCP", port=20306, node_port=None, hostnames=None,
-                                                          backend={"service": "db", "port": 3306})],
+    ("a database behind a port without a name", [], [DATABASE],
      {"Service fx-app/db": {"selector": {"app": "web"}, "ports": [{"name": "any", "port": 3306, "targetPort": 8080}]}},
      {"Service fx-edge/fx-gateway": {"spec": {"ports": [
          {"name": "status-port", "port": 15021, "targetPort": 15021},
@@ -118,7 +120,6 @@ VARIANTS: list[tuple[str, list[str], list[Json], Json, Json]] = [
 @pytest.mark.parametrize(("expected", "exposures", "objects", "patch"), [row[1:] for row in VARIANTS],
                          ids=[row[0] for row in VARIANTS])  # fmt: skip
 def test_variant(expected: list[str], exposures: list[Json], objects: Json, patch: Json) -> None:
-    exposures = [{key: value for key, value in one.items() if value is not None} for one in exposures]
     found = codes(exposures, objects, patch)
     # A rule by hand for a host of the list is told of besides
     assert [code for code in found if code != "destination-rule-foreign"] == expected
