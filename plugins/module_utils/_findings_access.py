@@ -523,10 +523,9 @@ def gateways(view: View) -> None:
                 WARNING,
                 Place(bound.workload.shown),
                 f"{bound.workload.shown} expect PROXY protocol on every connection: clients that come without it, "
-                "through "
-                "kube-proxy, are cut off.",
-                "Put a forwarder that sends it in front (keepalived_forwarding: haproxy), or unset "
-                "gatewayTopology.proxyProtocol.",
+                "through kube-proxy, are cut off.",
+                "Put a forwarder that sends it in front (edgeway_proxy_protocol, with edgeway_forwarding: haproxy), "
+                "or unset gatewayTopology.proxyProtocol.",
                 cluster=True,
             )
 

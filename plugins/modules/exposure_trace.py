@@ -27,25 +27,6 @@ options:
   exposure:
     description: An entry of O(exposures), as NAME or NAMESPACE/NAME. Its first hostname and match are asked for.
     type: str
-  exposures:
-    description:
-      - The exposure list, as in M(edgeway.istio.exposures). It tells where a request should go; without it only what is
-        there can be told.
-    type: list
-    elements: dict
-    default: []
-  api:
-    description: The API that the list is written in.
-    type: str
-    choices: [istio, gateway_api]
-    default: istio
-  gateway:
-    description: The gateway, as in M(edgeway.istio.exposures).
-    type: dict
-  set:
-    description: The name of the list.
-    type: str
-    default: default
   vips:
     description: The addresses that clients use. When not given, those in the status of the gateway's Service.
     type: list
@@ -82,6 +63,7 @@ options:
     type: float
     default: 2.0
 extends_documentation_fragment:
+  - edgeway.istio.exposures
   - kubernetes.core.k8s_auth_options
 attributes:
   check_mode:
@@ -204,10 +186,7 @@ ARGUMENTS = {
     **AUTH_ARG_SPEC,
     "url": {},
     "exposure": {},
-    "exposures": {"type": "list", "elements": "dict", "default": []},
-    "api": {"choices": ["istio", "gateway_api"], "default": "istio"},
-    "gateway": {"type": "dict"},
-    "set": {"default": "default"},
+    **{name: _arguments.EXPOSURES[name] for name in ("exposures", "api", "gateway", "set")},
     "vips": {"type": "list", "elements": "str", "default": []},
     "edges": {"type": "dict"},
     "dns": {"type": "bool", "default": True},

@@ -38,6 +38,11 @@ attributes:
   diff_mode:
     description: Shows where the tag points to, before and after.
     support: full
+  action_group:
+    description: Use C(group/edgeway.istio.edgeway) in C(module_defaults) to set authentication options.
+    support: full
+    membership:
+      - edgeway.istio.edgeway
 requirements:
   - istioctl 1.24 or newer
   - kubernetes >= 24.2.0

@@ -207,7 +207,7 @@ heard (RFC 5798, 6.1). A link that is cut just before an advert is due is notice
 
 ## The gap
 
-“The gateway” is Envoy's own readiness answer: nothing behind it counts. “A backend” is an answer that a pod gives,
+"The gateway" is Envoy's own readiness answer: nothing behind it counts. "A backend" is an answer that a pod gives,
 through any edge: the cluster needs longer than VRRP to notice that a node with backends is gone, and ejection of the
 dead ones does the rest.
 

@@ -25,11 +25,7 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIICopenlyshown\n-----END CERTIFICAT
         ("expose", ["--diff"]),
         ("expose", ["--check", "--diff"]),
         ("site", ["--check", "--tags", "always"]),
-        pytest.param(
-            "trace",
-            ["--extra-vars", "exposure=secure"],
-            marks=pytest.mark.xfail(reason="exposure_trace takes the list as plain maps, and shows them at -vvv"),
-        ),
+        ("trace", ["--extra-vars", "exposure=secure"]),
         ("report", []),
         ("uninstall", ["--tags", "exposures"]),
     ],
