@@ -289,3 +289,48 @@ def test_policies_of_a_service_of_its_own(policy: str) -> None:
     [entry] = parse([{**BASES["http"], "expose": "service", "external_traffic_policy": policy}]).exposures
     assert entry.service is not None
     assert entry.service.external_traffic_policy == policy
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("allowed_routes", {"from": "All"}), ("class_name", "x"), ("scope", "shared"), ("deploy", True)]
+)
+def test_what_only_a_gateway_of_ours_in_the_gateway_api_can_be_told(key: str, value: Any) -> None:
+    for gateway, api, message in (
+        ({key: value}, "istio", "is for the Gateway API only"),
+        ({"existing": "theirs", key: value}, "gateway_api", "can't be said of a Gateway that isn't ours"),
+    ):
+        with pytest.raises(ModelError) as caught:
+            parse([{**BASES["http"], "gateway": gateway}], api=api)
+        told = {problem.path: problem.message for problem in caught.value.problems}
+        assert told[f"exposures[0].gateway.{key}"] == message
+
+
+BACKENDS = [{"service": "web", "port": 80}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "message"),
+    [
+        ({"routes": [{"timeout": ["5s"], "backends": BACKENDS}]}, "routes[0].timeout", "a list is not a duration"),
+        (
+            {"routes": [{"matches": [{"grpc": {"service": "a.B", "method": "x y"}}], "backends": BACKENDS}]},
+            "routes[0].matches[0].grpc.method",
+            "`x y` is not a gRPC method",
+        ),
+        ({"subsets": {"web": {"v1": "x"}}}, "subsets.web.v1", "is a text, a map is expected"),
+        ({"namespace": None}, "namespace", "is missing"),
+        (
+            {"expose": "service", "service_type": "ClusterIP", "external_traffic_policy": "Local"},
+            "external_traffic_policy",
+            "means nothing with `service_type: ClusterIP`",
+        ),
+    ],
+)
+def test_more_that_is_refused(fields: dict[str, Any], path: str, message: str) -> None:
+    given = {**BASES["http"], **fields}
+    if "routes" in fields:
+        del given["backend"]
+    with pytest.raises(ModelError) as caught:
+        parse([given])
+    [problem] = caught.value.problems
+    assert (problem.path, problem.message) == (f"exposures[0].{path}", message)
