@@ -35,7 +35,7 @@ def test_it_is_found_before_it_is_applied_and_by_looking(
     lab: Lab, cluster: Cluster, space: str, put: Publish, beside: None
 ) -> None:
     backend = {"service": "echo", "port": 80}
-    site = {"name": "it-port", "namespace": space, "protocol": "HTTP", "port": 8088, "backend": backend}
+    site = {"name": "it-port", "namespace": space, "protocol": "HTTP", "port": 8099, "backend": backend}
     put([site], SET)
     told = "Port 8088 of Service istio-system/edgeway-test-8088 ends at 8089 of"
     before = state(lab)
@@ -48,7 +48,7 @@ def test_it_is_found_before_it_is_applied_and_by_looking(
     with pytest.raises(OSError, match=r"refused|timed out|unreachable"):
         clients.http_get(lab.machines[lab.edges[0]], "x", port=PINNED, timeout=2)
     # The cure: the port ends where the exposure's listener is
-    cured = _service.ensure(_service.Options(**BESIDE, ports=ports(8088)), cluster)
+    cured = _service.ensure(_service.Options(**BESIDE, ports=ports(8099)), cluster)
     assert cured.warnings == []
     for name in lab.edges:
         lab.opens(lab.machines[name], PINNED)
