@@ -1,8 +1,8 @@
 """The API server in memory against a real one: the same requests, the same objects, owners and errors.
 
 Needs KUBECONFIG, with Istio's CRDs and the Gateway API's. Where istiod runs, its webhook refuses more
-VirtualServices and ServiceEntries than the server does, and it writes their status: those sequences differ then. Writes to one
-namespace of its own and removes it.
+VirtualServices and ServiceEntries than the server does, and it writes their status: those sequences differ then.
+Writes to one namespace of its own and removes it.
 """
 
 from __future__ import annotations
