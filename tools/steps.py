@@ -28,6 +28,8 @@ HEARTBEAT = 60.0  # seconds between lines where there is no terminal to redraw
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # What Ansible says before it says a task's name; of other output the last line stands for what is going on
 ACTIVITY = re.compile(r"^(?:TASK|PLAY|RUNNING HANDLER) \[(.*)\]")
+# What molecule says when it goes on to its next action, which may be tests and not tasks
+ACTION = re.compile(r"^INFO +\[(.+)\] Executing$")
 
 
 @dataclasses.dataclass(slots=True)
@@ -58,10 +60,10 @@ class Activity:
         if not line:
             return
         self.last = line
-        task = ACTIVITY.match(line)
-        self._tasks = self._tasks or bool(task)
-        if task:
-            self._start(task[1])
+        action, task = ACTION.match(line), ACTIVITY.match(line)
+        self._tasks = bool(task) or (self._tasks and not action)
+        if begun := action or task:
+            self._start(begun[1])
         elif not self._tasks:
             self._start(line)
 

@@ -1,6 +1,7 @@
 """tools/steps.py must never call a failed step passed, and must say where its log is."""
 
 import pathlib
+import runpy
 import signal
 import subprocess
 import sys
@@ -60,8 +61,32 @@ def test_a_stopped_run_is_not_a_passed_one(folder: pathlib.Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "slow …\n"
         process.send_signal(signal.SIGTERM)
-        said, _nothing = process.communicate(timeout=15)
+        said, _nothing = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 1
     assert "make demo: stopped after " in said
+
+
+def test_says_what_is_going_on_now() -> None:
+    """A task from when it begins; of what isn't Ansible the last line, also when tasks ran before it."""
+    activity = runpy.run_path(str(STEPS))["Activity"]()
+    now = []
+    for line in (
+        "compiling",
+        "TASK [Build Kubernetes' commands] *****",
+        "ok: [localhost]",
+        "INFO     [end-to-end > verify] Executing",
+        "tests/test_answers.py ....   [ 83%]",
+        "TASK [Start the edge] ****",
+        "changed: [node2]",
+    ):
+        activity.feed(line)
+        now.append(activity.now)
+    assert now == [
+        "compiling",
+        *["Build Kubernetes' commands"] * 2,
+        "end-to-end > verify",
+        "tests/test_answers.py ....   [ 83%]",
+        *["Start the edge"] * 2,
+    ]
