@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _vrrp
 from bench import metallb
 from integration.vip import faults, suite, trial
 from integration.vip.watch import Watch
@@ -26,17 +25,7 @@ from outside import stream
 from outside.lab import ROOT, Lab
 
 PAGE = ROOT / "docs/failover.md"
-ADVERT = 0.1  # seconds, the role's default
 BACKEND = trial.Target(80, host="web.example")
-# Seconds until there is exactly one holder again
-ALLOWED = 2.0
-ALLOWED_FROZEN = 5.0
-
-
-def limit(edges: int) -> float:
-    """The longest time in milliseconds until a backup takes over, counted from the holder's last advert."""
-    backups = [_vrrp.weights(position, edges, preempt=False).priority for position in range(1, edges)]
-    return 1000 * _vrrp.failover_limit(ADVERT, max(backups))
 
 
 class Bench:
@@ -101,19 +90,19 @@ class Bench:
                 name = choose.choice(names)
                 holder = next(edge for edge in self.edges if edge.name == watch.one_holder(10))
                 others = [edge for edge in self.edges if edge is not holder]
-                allowed = ALLOWED_FROZEN if name == "process-stopped" else ALLOWED
+                allowed = (suite.SETTLED_FROZEN if name == "process-stopped" else suite.SETTLED) / 1000
                 began = time.monotonic()
                 mend = faults.FAULTS[name](holder, others, self.lab.vip)
                 # As long as the clock allows: what isn't settled by then counts, and then it heals
                 time.sleep(allowed + choose.uniform(0.0, 1.0))
                 healed = time.monotonic()
                 mend()
-                time.sleep(ALLOWED)
+                time.sleep(suite.SETTLED / 1000)
                 found = (watch.tally(began, healed), watch.tally(healed))
                 times = [allowed * 1000 + 1 if tally.settled is None else tally.settled for tally in found]
                 tried[name] = tried.get(name, 0) + 1
                 slowest[name] = max(slowest.get(name, 0.0), *times)
-                if times[0] > allowed * 1000 or times[1] > ALLOWED * 1000:
+                if times[0] > allowed * 1000 or times[1] > suite.SETTLED:
                     late += 1
                     print(f"fault {number}: {name} on {holder.name}: {found}", file=sys.stderr, flush=True)
             watch.one_holder(10)
@@ -198,12 +187,12 @@ def page(parts: Mapping[str, str], edges: int, seed: int) -> str:
 
 Written by `make bench-vip` on {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, on the lab: {edges} edges as
 containers of one machine with {len(_cores())} cores, {platform.release()}, the role's defaults (adverts every
-{ADVERT * 1000:.0f} ms). Clients open a new connection every 5 ms, never try again, and wait a second at most; the gap
+{suite.ADVERT:.0f} ms). Clients open a new connection every 5 ms, never try again, and wait a second at most; the gap
 is the time between two good answers. Who holds the VIP is read from every edge's kernel each 10 ms.
 
-VRRP itself allows {limit(edges):.0f} ms: three adverts and the skew of the next edge, from the last advert that was
-heard (RFC 5798, 6.1). A link that is cut just before an advert is due is noticed that much later, so
-{limit(edges) + 1000 * ADVERT:.0f} ms counted from the cut.
+VRRP itself allows {suite.limit(edges):.0f} ms: three adverts and the skew of the next edge, from the last advert that
+was heard (RFC 5798, 6.1). A link that is cut just before an advert is due is noticed that much later, so
+{suite.limit(edges) + suite.ADVERT:.0f} ms counted from the cut.
 
 ## The gap
 

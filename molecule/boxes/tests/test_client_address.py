@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from outside import clients
+from integration.vip import suite
 from outside.lab import BOXES, Lab
 from outside.runs import playbook
-
-CLIENT = "10.77.0.1"  # the host, outside
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +26,7 @@ def gateway(lab: Lab) -> Iterator[None]:
 
 @pytest.mark.usefixtures("gateway")
 def test_workloads_and_the_gateways_log_see_the_client(lab: Lab) -> None:
-    answer = clients.http_get(lab.vip, "web.example", path="/who")
-    assert answer.status == 200
-    (forwarded,) = [line for line in answer.body.splitlines() if "X-Forwarded-For:" in line]
-    assert forwarded.endswith(CLIENT)
-    log = lab.kubectl("logs", "--namespace=istio-system", "--selector=istio=proxied", "--tail=100")
-    assert any("/who" in line and CLIENT in line for line in log.splitlines()), log
+    suite.sees_its_client(lab, "proxied")
 
 
 @pytest.mark.usefixtures("gateway")

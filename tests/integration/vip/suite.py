@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import yaml
+from ansible_collections.edgeway.istio.plugins.module_utils import _vrrp
+from outside import clients
 from outside import lab as lab_module
 from outside.lab import INVENTORY, ROOT, Lab
 
@@ -18,11 +20,20 @@ GATEWAY = ("--namespace=istio-system", "deployment/istio-ingressgateway")
 # Envoy's readiness, on the gateway's Service: no backend has a part in the answer
 READINESS = trial.Target(15021, path="/healthz/ready")
 
+# All in milliseconds. The role's default
 ADVERT = 100.0
-# Milliseconds: 3 adverts, the skew of the second of three edges (priority 208), an advert, and what machines take
-FAILOVER = 3 * ADVERT + (256 - 208) / 256 * ADVERT + ADVERT + 20
 SETTLED = 2000.0
 SETTLED_FROZEN = 5000.0
+
+
+def limit(edges: int) -> float:
+    """The longest time until a backup takes over, counted from the holder's last advert."""
+    backups = [_vrrp.weights(position, edges, preempt=False).priority for position in range(1, edges)]
+    return 1000 * _vrrp.failover_limit(ADVERT / 1000, max(backups))
+
+
+# Three edges; the link may be cut just before an advert is due, and machines take their time
+FAILOVER = limit(3) + ADVERT + 20
 
 
 def machines(lab: Lab) -> list[Machine]:
@@ -150,6 +161,17 @@ def neighbour(vip: str) -> str:
     shown = subprocess.run(["ip", "neighbour", "show", "to", vip], capture_output=True, text=True, check=True).stdout
     words = shown.split()
     return words[words.index("lladdr") + 1] if "lladdr" in words else ""
+
+
+def sees_its_client(lab: Lab, gateway: str) -> None:
+    """A workload and the log of the gateway whose label `istio` this is have the address of the host outside."""
+    client = "10.77.0.1"
+    answer = clients.http_get(lab.vip, "web.example", path="/who")
+    assert answer.status == 200
+    (forwarded,) = [line for line in answer.body.splitlines() if "X-Forwarded-For:" in line]
+    assert forwarded.endswith(client)
+    log = lab.kubectl("logs", "--namespace=istio-system", f"--selector=istio={gateway}", "--tail=100")
+    assert any("/who" in line and client in line for line in log.splitlines()), log
 
 
 def mac(machine: Machine) -> str:
