@@ -55,9 +55,12 @@ def exposures_info(params: Mapping[str, Any], check: bool) -> Json:
     """Do what the module exposures_info does; nothing is changed, checked or not."""
     del check
     cluster = connect(params)
-    sets, warnings = _published.sets(cluster, params["sets"])
-    found = _findings_looking.look(cluster, None, edges=params["edges"]) if params["findings"] else []
-    findings = [finding.as_dict() for finding in found]
+    services = cluster.find("v1", "Service")
+    sets, warnings = _published.sets(cluster, services, params["sets"])
+    findings = []
+    if params["findings"]:
+        found = _findings_looking.look(cluster, None, known={("", "Service"): services}, edges=params["edges"])
+        findings = [finding.as_dict() for finding in found]
     return {"changed": False, "sets": sets, "findings": findings, "diff": [], "warnings": warnings}
 
 

@@ -19,8 +19,10 @@ Manifest = dict[str, Any]
 _OURS = {_kinds.MANAGED_BY: "edgeway"}
 
 
-def sets(cluster: Cluster, names: Collection[str] = ()) -> tuple[list[Manifest], list[str]]:
-    """Return each set, or those of `names`, and warnings about what may not be read."""
+def sets(
+    cluster: Cluster, services: Sequence[Manifest], names: Collection[str] = ()
+) -> tuple[list[Manifest], list[str]]:
+    """Return each set, or those of `names`, and warnings about what may not be read. `services` are all there are."""
     warnings: list[str] = []
     versions: list[tuple[str, str]] = [("v1", "ConfigMap"), ("v1", "Secret")]
     for kind in _kinds.KINDS:
@@ -38,7 +40,6 @@ def sets(cluster: Cluster, names: Collection[str] = ()) -> tuple[list[Manifest],
             return []
 
     found = [item for items in cluster.every(read, versions) for item in items]
-    services = cluster.find("v1", "Service")
     return described(found, services, names), warnings
 
 

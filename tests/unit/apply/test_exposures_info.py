@@ -271,3 +271,10 @@ def test_findings_are_about_everything_in_the_cluster(server: Server, run: Run) 
     server.log.clear()
     assert run("exposures_info", findings=False)["findings"] == []
     assert not [request for request in server.log if request.path.endswith(("/endpointslices", "/nodes", "/pods"))]
+
+
+def test_services_are_listed_once(server: Server, run: Run) -> None:
+    run("exposures", exposures=[HTTP])
+    server.log.clear()
+    run("exposures_info")
+    assert [request.path for request in server.log].count("/api/v1/services") == 1
