@@ -65,6 +65,7 @@ options:
 extends_documentation_fragment:
   - edgeway.istio.exposures
   - kubernetes.core.k8s_auth_options
+  - edgeway.istio.cluster
 attributes:
   check_mode:
     description: Reads only, so check mode is the same.
@@ -72,11 +73,6 @@ attributes:
   diff_mode:
     description: Reads only.
     support: none
-  action_group:
-    description: Use C(group/edgeway.istio.edgeway) in C(module_defaults) to set authentication options.
-    support: full
-    membership:
-      - edgeway.istio.edgeway
 requirements:
   - kubernetes >= 24.2.0
   - dnspython >= 2.4

@@ -78,6 +78,7 @@ options:
 extends_documentation_fragment:
   - edgeway.istio.exposures
   - kubernetes.core.k8s_auth_options
+  - edgeway.istio.cluster
 attributes:
   check_mode:
     description: Changes nothing, and returns what would change as the server's dry run shows it.
@@ -85,11 +86,6 @@ attributes:
   diff_mode:
     description: Returns each object before and after, without what the server alone writes.
     support: full
-  action_group:
-    description: Use C(group/edgeway.istio.edgeway) in C(module_defaults) to set authentication options.
-    support: full
-    membership:
-      - edgeway.istio.edgeway
 requirements:
   - kubernetes >= 24.2.0, not for O(state=rendered)
 author:

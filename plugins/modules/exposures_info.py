@@ -31,6 +31,7 @@ options:
     default: []
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - edgeway.istio.cluster
 attributes:
   check_mode:
     description: Changes nothing anyway.
@@ -38,11 +39,6 @@ attributes:
   diff_mode:
     description: There is nothing to show.
     support: N/A
-  action_group:
-    description: Use C(group/edgeway.istio.edgeway) in C(module_defaults) to set authentication options.
-    support: full
-    membership:
-      - edgeway.istio.edgeway
 requirements:
   - kubernetes >= 24.2.0
 author:

@@ -28,6 +28,7 @@ options:
     default: present
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - edgeway.istio.cluster
 attributes:
   check_mode:
     description: Says which objects would be written.
@@ -35,11 +36,6 @@ attributes:
   diff_mode:
     description: Shows the bundle's version and channel of each object, before and after.
     support: full
-  action_group:
-    description: Use C(group/edgeway.istio.edgeway) in C(module_defaults) to set authentication options.
-    support: full
-    membership:
-      - edgeway.istio.edgeway
 requirements:
   - kubernetes >= 24.2.0
   - PyYAML

@@ -90,6 +90,7 @@ options:
     default: false
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - edgeway.istio.cluster
 attributes:
   check_mode:
     description: Changes nothing, and returns what would change as the server's dry run shows it.
@@ -97,11 +98,6 @@ attributes:
   diff_mode:
     description: Returns the Service before and after, without what the server alone writes.
     support: full
-  action_group:
-    description: Use C(group/edgeway.istio.edgeway) in C(module_defaults) to set authentication options.
-    support: full
-    membership:
-      - edgeway.istio.edgeway
 requirements:
   - kubernetes >= 24.2.0
 author:

@@ -38,6 +38,7 @@ options:
     default: 300
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - edgeway.istio.cluster
 attributes:
   check_mode:
     description: Changes nothing, and returns what would change.
@@ -45,11 +46,6 @@ attributes:
   diff_mode:
     description: Shows the labels of namespaces and the workloads that are restarted.
     support: full
-  action_group:
-    description: Use C(group/edgeway.istio.edgeway) in C(module_defaults) to set authentication options.
-    support: full
-    membership:
-      - edgeway.istio.edgeway
 requirements:
   - kubernetes >= 24.2.0
 author:

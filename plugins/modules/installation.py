@@ -180,6 +180,7 @@ options:
     default: 300
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - edgeway.istio.cluster
 notes:
   - istioctl and Helm need a kubeconfig. Where O(host) and O(api_key) are given instead, one is written for the time of
     the run.
@@ -190,11 +191,6 @@ attributes:
   diff_mode:
     description: Shows each object that would change, before and after.
     support: full
-  action_group:
-    description: Use C(group/edgeway.istio.edgeway) in C(module_defaults) to set authentication options.
-    support: full
-    membership:
-      - edgeway.istio.edgeway
 requirements:
   - istioctl 1.24 or newer, or Helm 3.14 or newer
   - kubernetes >= 24.2.0

@@ -31,6 +31,7 @@ options:
     default: ""
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
+  - edgeway.istio.cluster
 attributes:
   check_mode:
     description: Changes nothing, and says whether the tag would be changed.
@@ -38,11 +39,6 @@ attributes:
   diff_mode:
     description: Shows where the tag points to, before and after.
     support: full
-  action_group:
-    description: Use C(group/edgeway.istio.edgeway) in C(module_defaults) to set authentication options.
-    support: full
-    membership:
-      - edgeway.istio.edgeway
 requirements:
   - istioctl 1.24 or newer
   - kubernetes >= 24.2.0
