@@ -51,7 +51,9 @@ class InProcess(ActionBase):  # type: ignore[misc]  # Ansible says nothing of it
         hidden = checked._no_log_values - _arguments.plain_values(params.get("kubeconfig"))
         with self._environment():
             answer = _calls.outcome(self.call, params, check=self._task.check_mode, diff=self._task.diff)
-        answer["invocation"] = {"module_args": _without_hidden(given, self.spec)}
+        # Ansible shows it from here on only, and a long list would be carried about for nothing
+        if self._display.verbosity >= 3:
+            answer["invocation"] = {"module_args": _without_hidden(given, self.spec)}
         return {**result, **(remove_values(answer, hidden) if hidden else answer)}
 
     def _is_here(self, variables: Mapping[str, Any]) -> bool:
