@@ -52,9 +52,13 @@ sanity: venv ## Run ansible-test sanity
 	@tools/sanity
 
 .PHONY: unit
-unit: venv ## Run the unit tests, with coverage of plugins/module_utils
+unit: venv browser ## Run the unit tests, with coverage of plugins/module_utils
 	@pytest tests/unit --numprocesses 2 --cov --cov-report=term-missing:skip-covered --cov-report=xml:.cache/coverage.xml
 	@python tools/coverage.py
+
+.PHONY: browser
+browser: # for the tests of the report's page, which are left out where it can't be installed
+	@command -v chromium >/dev/null || tools/apt-install chromium || true
 
 .PHONY: unit-lowest
 unit-lowest: venv ## Run the unit tests of modules with the lowest versions that are supported
