@@ -253,7 +253,7 @@ def table(results: dict[int, list[Contender]], idle: dict[int | str, float], pla
     for count, field_ in sorted(results.items()):
         ours_ = field_[0]
         objects, rounds = len(manifests(exposures(count, lambda _index: "5s"))), len(ours_.times["create"])
-        lines += [f"## {count} exposures ({objects} objects), {rounds} rounds", ""]
+        lines += [f"## {count} exposure{'s' if count > 1 else ''} ({objects} objects), {rounds} rounds", ""]
         lines += [f"A playbook that holds the list and has no task took {idle[count]:.2f} s.", ""]
         lines.append("| | " + " | ".join(contender.name for contender in field_) + " |")
         lines.append("| --- |" + " --- |" * len(field_))
