@@ -20,6 +20,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # The lab's playbooks need no inventory, and molecule shall not give them the one of a lab before
 export MOLECULE_ANSIBLE_ARGS_STRICT_MODE := 1
 export MOLECULE_COMMAND_BORDERS := 0
+export MOLECULE_GLOB := molecule/*/molecule.yml
 
 LAB_OPTIONS := --extra-vars '{"lab_nodes": $(NODES), "lab_boxes": $(BOXES), "lab_kube_proxy_mode": "$(KUBE_PROXY_MODE)"}'
 STEPS := $(BIN)/python tools/steps.py
@@ -103,10 +104,10 @@ demo: venv ## From nothing to answers through the VIP
 .PHONY: e2e
 e2e: venv ## Test all of it on a fresh lab, taken down at the end (KEEP=1: use the lab that is up, and keep it)
 ifdef KEEP
-	@molecule reset --scenario-name end-to-end >/dev/null 2>&1
-	@molecule test --scenario-name end-to-end --destroy never
+	@molecule reset >/dev/null 2>&1
+	@molecule test --destroy never
 else
-	@molecule test --scenario-name end-to-end
+	@molecule test
 endif
 
 .PHONY: test

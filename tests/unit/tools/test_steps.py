@@ -76,7 +76,7 @@ def test_says_what_is_going_on_now() -> None:
         "compiling",
         "TASK [Build Kubernetes' commands] *****",
         "ok: [localhost]",
-        "INFO     [end-to-end > verify] Executing",
+        "INFO     [default > verify] Executing",
         "tests/test_answers.py ....   [ 83%]",
         "TASK [Start the edge] ****",
         "changed: [node2]",
@@ -86,7 +86,7 @@ def test_says_what_is_going_on_now() -> None:
     assert now == [
         "compiling",
         *["Build Kubernetes' commands"] * 2,
-        "end-to-end > verify",
+        "default > verify",
         "tests/test_answers.py ....   [ 83%]",
         *["Start the edge"] * 2,
     ]
