@@ -267,7 +267,7 @@ class Both:
             if kind == "replace":
                 new.update({key: value for key, value in body.items() if key == "data"})
                 if "spec" in body:
-                    new["spec"] = {**live["spec"], **body["spec"]}
+                    new["spec"] = {**live.get("spec", {}), **body["spec"]}
             else:
                 owners = live["metadata"].get("managedFields", [])
                 owners.sort(key=lambda entry: (entry["manager"], entry["operation"], entry["apiVersion"]))

@@ -3,12 +3,14 @@
 Needs KUBECONFIG of a lab on which site.yml was applied.
 """
 
+import base64
 import os
+import pathlib
 import time
 from collections.abc import Iterator
 
 import pytest
-import urllib3
+import yaml
 from ansible_collections.edgeway.istio.plugins.module_utils import _trace, _trace_facts, _trace_shown, _tracing
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, RefusedError, connect
 
@@ -30,19 +32,21 @@ def admin() -> Cluster:
     return connect({"kubeconfig": os.environ["KUBECONFIG"]})
 
 
-def _as(admin: Cluster, name: str) -> Cluster:
+def _as(admin: Cluster, name: str, folder: pathlib.Path) -> Cluster:
     """The API server as a ServiceAccount sees it: a short-lived token, and no client certificate."""
     token, _status = admin.request(
         "POST",
         f"/api/v1/namespaces/{SPACE}/serviceaccounts/{name}/token",
         body={"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}},
     )
-    headers = {"authorization": f"Bearer {token['status']['token']}"}
-    return Cluster(urllib3.PoolManager(cert_reqs="CERT_NONE", maxsize=8), admin.host, lambda: headers)
+    known = yaml.safe_load(pathlib.Path(os.environ["KUBECONFIG"]).read_text())["clusters"][0]["cluster"]
+    authority = folder / "ca.crt"
+    authority.write_bytes(base64.b64decode(known["certificate-authority-data"]))
+    return connect({"host": admin.host, "api_key": token["status"]["token"], "ca_cert": str(authority)})
 
 
 @pytest.fixture(scope="module")
-def accounts(admin: Cluster) -> Iterator[dict[str, Cluster]]:
+def accounts(admin: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Cluster]]:
     """`reader` may get and list; `tracer` may also create port forwards in the gateway's namespace."""
     made: list[str] = []
 
@@ -68,7 +72,8 @@ def accounts(admin: Cluster) -> Iterator[dict[str, Cluster]]:
              "subjects": [{"kind": "ServiceAccount", "name": "tracer", "namespace": SPACE}],
              "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": SPACE}},
         )  # fmt: skip
-        yield {name: _as(admin, name) for name in ("reader", "tracer")}
+        folder = tmp_path_factory.mktemp("authority")
+        yield {name: _as(admin, name, folder) for name in ("reader", "tracer")}
     finally:
         for path in reversed(made):
             try:
