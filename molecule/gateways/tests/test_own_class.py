@@ -36,8 +36,9 @@ def test_istio_deploys_it_and_it_answers(lab: Lab, own: ExposureSet, lists: path
     (service,) = lab.objects("service", "--namespace=sc-deployed")
     assert (service["metadata"]["name"], service["spec"]["type"]) == ("own-edge", "NodePort")
     lab.rolled_out("sc-deployed")
-    conditions = {one["type"]: one["status"] for one in gateway["status"]["conditions"]}
-    assert conditions["Programmed"] == "True"
+    # istiod says so once it has seen the pods ready
+    ready = ("wait", "--namespace=sc-deployed", "--for=condition=Programmed", "--timeout=60s")
+    lab.kubectl(*ready, f"gateways.gateway.networking.k8s.io/{gateway['metadata']['name']}")
     ports = lab.ports("own-edge", "sc-deployed")
     lab.opens(lab.machines["node1"], ports[80])
     assert clients.http_get(lab.machines["node1"], "deployed.example", port=ports[80]).status == 200
