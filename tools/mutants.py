@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = ROOT / ".cache/mutants"
 MODULES = "ansible_collections/edgeway/istio/plugins/module_utils"
 WHOLE = ("_model", "_ports", "_changes")
-SAMPLED = ("_entry", "_shapes", "_reader", "_across", "_rules")
+SAMPLED = ("model/_entry", "model/_shapes", "_reader", "model/_across", "model/_rules")
 SEED = 8
 # Properties and whole clusters would find more, and take minutes a mutant
 TESTS = (
@@ -83,14 +83,14 @@ def main() -> int:
         names = sorted(name for module in SAMPLED for name in outcomes(module))
         run(sorted(random.Random(SEED).sample(names, min(options.sample, len(names)))))  # noqa: S311 - a sample
     survivors: list[str] = []
-    print(f"\n{'module':10} {'mutants':>8} {'tried':>6} {'noticed':>8} {'survived':>9} {'untested':>9} {'score':>7}")
+    print(f"\n{'module':15} {'mutants':>8} {'tried':>6} {'noticed':>8} {'survived':>9} {'untested':>9} {'score':>7}")
     for title, modules in (*((module, (module,)) for module in (*WHOLE, *SAMPLED)), ("all", (*WHOLE, *SAMPLED))):
         found = {name: code for module in modules for name, code in outcomes(module).items()}
         kinds = collections.Counter(OUTCOMES.get(code, KILLED) for code in found.values() if code is not None)
         tried, noticed = kinds.total(), kinds[KILLED] + kinds[TIMEOUT]
         score = f"{100 * noticed / tried:.1f} %" if tried else "-"
         print(
-            f"{title:10} {len(found):8} {tried:6} {noticed:8} {kinds[SURVIVED]:9} {kinds[UNTESTED]:9} {score:>7}",
+            f"{title:15} {len(found):8} {tried:6} {noticed:8} {kinds[SURVIVED]:9} {kinds[UNTESTED]:9} {score:>7}",
         )
         if title != "all":
             survivors += [

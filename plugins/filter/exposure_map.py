@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.edgeway.istio.plugins.module_utils import _report, _trace_facts
+from ansible_collections.edgeway.istio.plugins.module_utils import _report
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError, parse
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts
 
 
 def exposure_map(
@@ -36,7 +37,7 @@ def exposure_map(
     return _report.page(
         model,
         vips=[str(vip) for vip in vips],
-        edges=[_trace_facts.edge(name, given or {}) for name, given in (edges or {}).items()],
+        edges=[_facts.edge(name, given or {}) for name, given in (edges or {}).items()],
         services=of_kind["Service"],
         pods=of_kind["Pod"],
         slices=of_kind["EndpointSlice"],

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _keepalived
+from ansible_collections.edgeway.istio.plugins.module_utils.edges import _keepalived
 
 
 def vip_overview(

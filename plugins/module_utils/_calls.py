@@ -9,18 +9,14 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import (
-    _arguments,
-    _findings_looking,
-    _forward,
-    _publish,
-    _published,
-    _service,
-)
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _publish, _service
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import ClusterError, connect
 from ansible_collections.edgeway.istio.plugins.module_utils._findings import SilenceError
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
-from ansible_collections.edgeway.istio.plugins.module_utils._wait import StaleError
+from ansible_collections.edgeway.istio.plugins.module_utils.edges import _forward
+from ansible_collections.edgeway.istio.plugins.module_utils.findings import _looking
+from ansible_collections.edgeway.istio.plugins.module_utils.publish import _published
+from ansible_collections.edgeway.istio.plugins.module_utils.publish._wait import StaleError
 
 Json = dict[str, Any]
 Call = Callable[[Mapping[str, Any], bool], Json]
@@ -59,7 +55,7 @@ def exposures_info(params: Mapping[str, Any], check: bool) -> Json:
     sets, warnings = _published.sets(cluster, services, params["sets"])
     findings = []
     if params["findings"]:
-        found = _findings_looking.look(cluster, None, known={("", "Service"): services}, edges=params["edges"])
+        found = _looking.look(cluster, None, known={("", "Service"): services}, edges=params["edges"])
         findings = [finding.as_dict() for finding in found]
     return {"changed": False, "sets": sets, "findings": findings, "diff": [], "warnings": warnings}
 

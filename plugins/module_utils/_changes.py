@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _fields, _kinds
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _fields, _kinds
 
 Manifest = dict[str, Any]
 

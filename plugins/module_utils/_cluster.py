@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _kinds, _portforward
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kinds, _portforward
 
 Manifest = dict[str, Any]
 T = TypeVar("T")

@@ -6,7 +6,7 @@
 The dump is what Envoy's admin interface answers at /config_dump (with ?include_eds for endpoints):
 https://www.envoyproxy.io/docs/envoy/latest/api-v3/admin/v3/config_dump.proto
 Only what is in force is read: what is draining isn't there any more; what is warming is kept apart. Which part of it a
-request takes is in `_envoy_match`.
+request takes is in `trace._match`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 """What will break, or may, and how to mend it: findings about a list, and about a cluster made by hand. Pure.
 
 `findings(model, snapshot)` is about a list that is going to be applied, `survey(snapshot)` about a cluster as it is.
-`_findings_snapshot.read` makes the snapshot; without one, what the list alone shows is found. docs/findings.md has an
+`findings._snapshot.read` makes the snapshot; without one, what the list alone shows is found. docs/findings.md has an
 entry for every code.
 """
 
@@ -14,18 +14,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import (
-    _findings_access,
-    _findings_backends,
-    _findings_edge,
-    _findings_listeners,
-    _findings_routes,
-    _findings_tls,
+from ansible_collections.edgeway.istio.plugins.module_utils.findings import (
+    _access,
+    _backends,
+    _edge,
+    _listeners,
+    _routes,
+    _tls,
 )
-from ansible_collections.edgeway.istio.plugins.module_utils._findings_snapshot import Snapshot
-from ansible_collections.edgeway.istio.plugins.module_utils._findings_view import View
-from ansible_collections.edgeway.istio.plugins.module_utils._findings_world import ERROR, UNKNOWN, WARNING, Finding
-from ansible_collections.edgeway.istio.plugins.module_utils._shapes import Model
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._snapshot import Snapshot
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._view import View
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._world import ERROR, UNKNOWN, WARNING, Finding
+from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import Model
 
 CODES = (
     "authorization-denies",
@@ -124,12 +124,12 @@ CODES = (
 
 _ORDER = {ERROR: 0, WARNING: 1, UNKNOWN: 2}
 _CHECKS = (
-    _findings_listeners.check,
-    _findings_routes.check,
-    _findings_tls.check,
-    _findings_backends.check,
-    _findings_access.check,
-    _findings_edge.check,
+    _listeners.check,
+    _routes.check,
+    _tls.check,
+    _backends.check,
+    _access.check,
+    _edge.check,
 )
 
 

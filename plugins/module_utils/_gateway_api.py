@@ -18,11 +18,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import TypeVar
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _ports, _rules
+from ansible_collections.edgeway.istio.plugins.module_utils import _ports
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
-from ansible_collections.edgeway.istio.plugins.module_utils._rules import Listener, Manifest, VirtualHost
-from ansible_collections.edgeway.istio.plugins.module_utils._shapes import (
+from ansible_collections.edgeway.istio.plugins.module_utils.model import _rules
+from ansible_collections.edgeway.istio.plugins.module_utils.model._rules import Listener, Manifest, VirtualHost
+from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import (
     Backend,
     Cors,
     Gateway,

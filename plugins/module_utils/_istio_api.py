@@ -13,9 +13,10 @@ import json
 import re
 from itertools import groupby
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _ports, _rules
-from ansible_collections.edgeway.istio.plugins.module_utils._rules import Listener, Manifest, VirtualHost, seconds
-from ansible_collections.edgeway.istio.plugins.module_utils._shapes import (
+from ansible_collections.edgeway.istio.plugins.module_utils import _ports
+from ansible_collections.edgeway.istio.plugins.module_utils.model import _rules
+from ansible_collections.edgeway.istio.plugins.module_utils.model._rules import Listener, Manifest, VirtualHost, seconds
+from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import (
     Backend,
     Cors,
     HeaderChange,

@@ -14,10 +14,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils._across import Across
-from ansible_collections.edgeway.istio.plugins.module_utils._entry import METHODS, PROTOCOLS, EntryReader
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Log, Problem, kind_of, quoted, shown
-from ansible_collections.edgeway.istio.plugins.module_utils._shapes import (
+from ansible_collections.edgeway.istio.plugins.module_utils.model._across import Across
+from ansible_collections.edgeway.istio.plugins.module_utils.model._entry import METHODS, PROTOCOLS, EntryReader
+from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import (
     MANAGED_BY,
     PROXY_PORTS,
     SET_LABEL,

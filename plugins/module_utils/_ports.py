@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _fields
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Log
-from ansible_collections.edgeway.istio.plugins.module_utils._shapes import (
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _fields
+from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import (
     PROXY_PORTS,
     Exposure,
     Gateway,

@@ -13,26 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import (
-    _changes,
-    _fields,
-    _findings,
-    _findings_looking,
-    _gateway_api,
-    _inventory,
-    _istio_api,
-    _kinds,
-    _ports,
-    _proof,
-    _wait,
-    _write,
-)
+from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _findings, _gateway_api, _istio_api, _ports
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change, Step
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
-from ansible_collections.edgeway.istio.plugins.module_utils._endpoints import endpoint
-from ansible_collections.edgeway.istio.plugins.module_utils._findings_world import ERROR, Finding
-from ansible_collections.edgeway.istio.plugins.module_utils._inventory import BusyError, Inventory
 from ansible_collections.edgeway.istio.plugins.module_utils._model import Exposure, Gateway, Model, ModelError, parse
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _fields, _kinds
+from ansible_collections.edgeway.istio.plugins.module_utils.findings import _looking
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._world import ERROR, Finding
+from ansible_collections.edgeway.istio.plugins.module_utils.publish import _inventory, _proof, _wait, _write
+from ansible_collections.edgeway.istio.plugins.module_utils.publish._endpoints import endpoint
+from ansible_collections.edgeway.istio.plugins.module_utils.publish._inventory import BusyError, Inventory
 
 Manifest = dict[str, Any]
 
@@ -191,7 +181,7 @@ def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, 
     if options.validate:
         found += port_findings(ports, services.values(), force=options.force)
         if options.state == "present":
-            found += _findings_looking.look(cluster, model, known=known, edges=options.edges)
+            found += _looking.look(cluster, model, known=known, edges=options.edges)
     findings = _settled(found, options)
     changes = _changes.ordered(changes + ports)
     absent = [change for change in changes if change.before is None and change.verb == "update"]

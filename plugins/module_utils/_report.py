@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils._model import Backend, Exposure, Match, Model, backends_of
-from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import Edge, leaving, ready, selected
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import Edge, leaving, ready, selected
 
 Manifest = Mapping[str, Any]
 Plain = dict[str, Any]

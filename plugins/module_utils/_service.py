@@ -10,21 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import (
-    _changes,
-    _fields,
-    _findings,
-    _findings_snapshot,
-    _kinds,
-    _ports,
-    _publish,
-    _shapes,
-    _write,
-)
+from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _findings, _ports, _publish
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Log
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _fields, _kinds
+from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot
+from ansible_collections.edgeway.istio.plugins.module_utils.model import _shapes
+from ansible_collections.edgeway.istio.plugins.module_utils.publish import _write
 
 Manifest = dict[str, Any]
 
@@ -167,9 +161,7 @@ def _unbound(cluster: Cluster, services: Iterable[Manifest], planned: Manifest, 
         return []
     key, name = _kinds.key_of(planned), _kinds.shown(planned)
     there = [item for item in services if _kinds.key_of(item) != key]
-    snapshot = _findings_snapshot.read(
-        cluster, None, known={("", "Service"): [*there, planned]}, resolve=lambda _names: {}
-    )
+    snapshot = _snapshot.read(cluster, None, known={("", "Service"): [*there, planned]}, resolve=lambda _names: {})
     ours = tuple(f"Port {wish['port']} of {name} " for wish in options.ports)
     return [
         f"{found.reason} {found.cure}"

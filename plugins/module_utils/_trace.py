@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _certificates, _envoy_match, _trace_why
 from ansible_collections.edgeway.istio.plugins.module_utils._envoy import (
     Chain,
     Config,
@@ -25,7 +24,8 @@ from ansible_collections.edgeway.istio.plugins.module_utils._envoy import (
     VirtualHost,
     object_name,
 )
-from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import (
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _certificates, _match, _why
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import (
     RESERVED,
     Edge,
     Facts,
@@ -98,23 +98,23 @@ def path_in(config: Config, port: int | None, target: Target) -> Path:
     """Follow a request through one pod's configuration."""
     found = config.on(port or 0) or [one for one in config.warming if one.port == port]
     listener = next((one for one in found if one.address not in ("127.0.0.1", "::1")), None)
-    chain = _envoy_match.chain_for(listener, target.host, tls=target.encrypted) if listener is not None else None
+    chain = _match.chain_for(listener, target.host, tls=target.encrypted) if listener is not None else None
     if listener is None or chain is None:
         return Path(listener)
     if chain.kind == "TCP":
         return Path(listener, chain, clusters=tuple(name for name, _weight in chain.clusters))
-    host = _envoy_match.host_for(config.routes.get(chain.route_config, ()), target.host or "any.invalid")
-    route = _envoy_match.route_for(host, request_of(target)) if host is not None else None
+    host = _match.host_for(config.routes.get(chain.route_config, ()), target.host or "any.invalid")
+    route = _match.route_for(host, request_of(target)) if host is not None else None
     clusters = tuple(name for name, weight in route.clusters if weight or len(route.clusters) == 1) if route else ()
     return Path(listener, chain, host, route, clusters)
 
 
-def request_of(target: Target) -> _envoy_match.Request:
+def request_of(target: Target) -> _match.Request:
     """The target as Envoy sees it."""
     path, _mark, query = target.path.partition("?")
     pairs = dict(pair.partition("=")[::2] for pair in query.split("&") if pair)
     host = target.host or "any.invalid"
-    return _envoy_match.Request(host, path, target.method, dict(target.headers), pairs, target.protocol.lower())
+    return _match.Request(host, path, target.method, dict(target.headers), pairs, target.protocol.lower())
 
 
 def trace(facts: Facts) -> list[Hop]:
@@ -313,7 +313,7 @@ def _within(address: str, ranges: Sequence[str]) -> bool:
 
 
 def _service_pods(facts: Facts, service: Manifest, evidence: list[str]) -> Hop:
-    name = _trace_why.named({**service, "kind": "Service"})
+    name = _why.named({**service, "kind": "Service"})
     selector = service["spec"].get("selector") or {}
     labels = ",".join(f"{key}={value}" for key, value in selector.items())
     there = [
@@ -324,7 +324,7 @@ def _service_pods(facts: Facts, service: Manifest, evidence: list[str]) -> Hop:
     if facts.snapshot.known("Pod") and not picked:
         meant = [
             pod["metadata"]["name"]
-            for gateway, server in _trace_why.servers(facts.snapshot)
+            for gateway, server in _why.servers(facts.snapshot)
             if int((server.get("port") or {}).get("number") or 0) == facts.target.port
             for pod in selected(there, gateway["spec"].get("selector"))
         ]
@@ -338,7 +338,7 @@ def _service_pods(facts: Facts, service: Manifest, evidence: list[str]) -> Hop:
         (one.get("targetPort") for one in service["spec"]["ports"] if one["port"] == facts.target.port),
         facts.target.port,
     )
-    if isinstance(target, str) and picked and _trace_why.target_ports(service, facts.target.port, picked[0]) is None:
+    if isinstance(target, str) and picked and _why.target_ports(service, facts.target.port, picked[0]) is None:
         reason = f"targetPort {target!r} is a name that no port of {picked[0]['metadata']['name']} has."
         return Hop("service", BROKEN, (*evidence, reason), "Write the number that the listener binds.", objects=(name,))
     return Hop("service", OK, tuple(evidence), objects=(name,))
@@ -365,7 +365,7 @@ def _kube_proxy(facts: Facts) -> Hop:
         mine = [pod for pod in pods if pod.node == node]
         if local and pods and not mine:
             evidence.append(f"{node} holds the VIP, has no ready gateway pod, and Local sends to pods on {node} alone.")
-            here = [_trace_why.trouble(pod.manifest) for pod in facts.pods if pod.node == node]
+            here = [_why.trouble(pod.manifest) for pod in facts.pods if pod.node == node]
             cure = f"Mend {here[0]}." if here else f"Run a gateway pod on {node}, or take it out of the edges."
             return Hop("kube_proxy", BROKEN, tuple(evidence), cure, node)
         if local and mine and health is not None and health.local_endpoints == 0:
@@ -406,7 +406,7 @@ class _InPod:
 
     def __init__(self, facts: Facts, pod: GatewayPod) -> None:
         self.facts, self.pod, self.target = facts, pod, facts.target
-        self.port = _trace_why.target_ports(_the_service(facts), facts.target.port, pod.manifest)
+        self.port = _why.target_ports(_the_service(facts), facts.target.port, pod.manifest)
         self.probe = facts.probe("pod", pod.name)
         self.found: list[Hop] = []
 
@@ -430,7 +430,7 @@ class _InPod:
             self.note("pod", OK, f"Ready on {node}.")
             return
         cure = f"kubectl --namespace {self.target.namespace} describe pod {self.pod.name}"
-        self.note("pod", BROKEN, f"{_trace_why.trouble(self.pod.manifest)}, on {node}.", cure=cure)
+        self.note("pod", BROKEN, f"{_why.trouble(self.pod.manifest)}, on {node}.", cure=cure)
 
     def _sync(self) -> None:
         config, istiod, sync = self.pod.config, self.facts.istiod, self.pod.sync
@@ -497,7 +497,7 @@ class _InPod:
                 return waiting
             self.note("listener", BROKEN, f"{waiting.name} isn't active yet.", cure="See the pod's log.")
             return None
-        why = _trace_why.no_listener(self.target, self.port, self.pod, self.facts.snapshot)
+        why = _why.no_listener(self.target, self.port, self.pod, self.facts.snapshot)
         bound = ", ".join(str(one.port) for one in config.listeners if one.port not in (15021, 15090)) or "none"
         self.note(
             "listener", BROKEN, f"Nothing is bound to {self.port}; bound are {bound}.", *why,
@@ -507,16 +507,16 @@ class _InPod:
 
     def _gateways(self) -> list[str]:
         return [
-            _trace_why.named(gateway)
-            for gateway, server in _trace_why.servers(self.facts.snapshot)
+            _why.named(gateway)
+            for gateway, server in _why.servers(self.facts.snapshot)
             if selected([self.pod.manifest], gateway["spec"].get("selector"))
-            and any(_trace_why.fits(host, self.target.host) for host in server.get("hosts") or ())
-            and _trace_why.bound(self.facts.snapshot, self.pod.manifest, server["port"]["number"]) == self.port
+            and any(_why.fits(host, self.target.host) for host in server.get("hosts") or ())
+            and _why.bound(self.facts.snapshot, self.pod.manifest, server["port"]["number"]) == self.port
         ]
 
     def _chain(self, listener: Listener) -> Chain | None:
         target = self.target
-        chain = _envoy_match.chain_for(listener, target.host, tls=target.encrypted)
+        chain = _match.chain_for(listener, target.host, tls=target.encrypted)
         served = sorted({name for one in listener.chains for name in one.names})
         if chain is None:
             if served and not target.encrypted:
@@ -525,7 +525,7 @@ class _InPod:
                 reason = (
                     f"No filter chain takes the server name {target.host or '(none)'}; there are {', '.join(served)}."
                 )
-            why = _trace_why.no_route(target, self.pod, self.facts.snapshot)
+            why = _why.no_route(target, self.pod, self.facts.snapshot)
             self.note("filter_chain", BROKEN, reason, *why, cure=_cure(why[0]) if why else "Correct the hostnames.")
             return None
         does = ("ends TLS" if chain.tls else "takes it as it comes") + f", {chain.kind}"
@@ -564,7 +564,7 @@ class _InPod:
                 self.note("certificate", UNKNOWN, f"{name} can't be read: {error}.", objects=objects)
                 continue
             if not found:
-                why = _trace_why.no_certificate(name, self.pod, self.facts.snapshot)
+                why = _why.no_certificate(name, self.pod, self.facts.snapshot)
                 held = ", and the listener takes no connection" if warming else ""
                 self.note(
                     "certificate", BROKEN, f"Envoy has no certificate {name}{held}.", *why,
@@ -595,7 +595,7 @@ class _InPod:
     def _http(self, config: Config, chain: Chain) -> tuple[tuple[str, int], ...] | None:
         target, snapshot = self.target, self.facts.snapshot
         hosts = config.routes.get(chain.route_config)
-        host = _envoy_match.host_for(hosts, target.host or "any.invalid") if hosts is not None else None
+        host = _match.host_for(hosts, target.host or "any.invalid") if hosts is not None else None
         if host is None or host.name.startswith("blackhole"):
             served = sorted(
                 {name for one in hosts or () for name in one.domains if not one.name.startswith("blackhole")}
@@ -604,13 +604,13 @@ class _InPod:
             reason += f"; it has {', '.join(served[:8])}." if served else "."
             if hosts is None:
                 reason = f"istiod hasn't sent the routes {chain.route_config}."
-            why = _trace_why.no_route(target, self.pod, snapshot)
+            why = _why.no_route(target, self.pod, snapshot)
             self.note("virtual_host", BROKEN, reason, *why, cure=_cure(why[0]) if why else "Run playbooks/expose.yml.")
             self._rest("virtual_host")
             return None
         self.note("virtual_host", OK, f"{host.name} in {chain.route_config}.")
         request = request_of(target)
-        route = _envoy_match.route_for(host, request)
+        route = _match.route_for(host, request)
         if route is None:
             origins = sorted({object_name(one.origin) for one in host.routes if one.origin})
             self.note(
@@ -647,8 +647,8 @@ class _InPod:
         wanted = {(one.service, one.port, one.subset) for one in self.target.backends}
         reached = set()
         for name, weight in clusters:
-            host, subset, port = _trace_why.parts_of(name)
-            key = _trace_why.service_of(host)
+            host, subset, port = _why.parts_of(name)
+            key = _why.service_of(host)
             if weight:
                 reached.add(("/".join(key) if key else host, port, subset))
         if not wanted or not reached or reached & wanted:
@@ -702,7 +702,7 @@ class _InPod:
                 continue
             cluster = config.clusters.get(name)
             if cluster is None or name == "BlackHoleCluster":
-                why = _trace_why.no_cluster(name, self.facts.snapshot)
+                why = _why.no_cluster(name, self.facts.snapshot)
                 cure = _cure(why[0]) if why else "Correct the destination in the VirtualService."
                 self.note("cluster", BROKEN, f"Envoy has no cluster {name}.", *why, cure=cure)
                 continue
@@ -719,7 +719,7 @@ class _InPod:
     def _transport(self, config: Config, name: str) -> tuple[str, str]:
         """What is wrong with the way a cluster speaks to its endpoints, and the cure."""
         cluster, endpoints = config.clusters[name], config.endpoints.get(name, ())
-        key = _trace_why.service_of(_trace_why.parts_of(name)[0])
+        key = _why.service_of(_why.parts_of(name)[0])
         rule = object_name(cluster.origin) or "a DestinationRule"
         if cluster.transport == "mutual" and endpoints and not any(one.mutual_tls for one in endpoints):
             return (
@@ -727,12 +727,8 @@ class _InPod:
                 f"Remove tls.mode ISTIO_MUTUAL from {rule}.",
             )
         if cluster.transport in ("plain", "auto") and key and endpoints:
-            pods = [
-                pod
-                for pod in self._backend_pods(key)
-                if cluster.transport == "plain" or not _trace_why.has_sidecar(pod)
-            ]
-            policy = _trace_why.strict(self.facts.snapshot, [pod for pod in pods if _trace_why.has_sidecar(pod)])
+            pods = [pod for pod in self._backend_pods(key) if cluster.transport == "plain" or not _why.has_sidecar(pod)]
+            policy = _why.strict(self.facts.snapshot, [pod for pod in pods if _why.has_sidecar(pod)])
             if policy:
                 return f"{policy} takes mutual TLS alone, and this is plain.", f"Remove tls.mode DISABLE from {rule}."
         probe = self.probe
@@ -770,7 +766,7 @@ class _InPod:
             if name.startswith("outbound|") and config.clusters[name].raw.get("type") == "ORIGINAL_DST":
                 self.note("endpoints", OK, "Each connection says itself where it goes.")
                 continue
-            why = _trace_why.no_endpoints(name, self.facts.snapshot)
+            why = _why.no_endpoints(name, self.facts.snapshot)
             cure = _cure(why[0]) if why else "See whether the backend's pods are ready and take connections."
             self.note("endpoints", BROKEN, *evidence, *why, cure=cure)
         return all_found

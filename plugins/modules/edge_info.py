@@ -130,7 +130,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgeway.istio.plugins.module_utils import _keepalived
+from ansible_collections.edgeway.istio.plugins.module_utils.edges import _keepalived
 
 DRAINED = Path("/var/lib/keepalived-vip/drained")
 GUARD = Path("/etc/systemd/system/keepalived-guard.service")

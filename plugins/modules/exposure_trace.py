@@ -173,9 +173,10 @@ readings:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _trace_facts, _trace_shown, _tracing
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import ClusterError, connect
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts, _looking, _shown
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
 
 ARGUMENTS = {
@@ -203,15 +204,15 @@ def main() -> None:
     params = module.params
     module.no_log_values -= _arguments.plain_values(params["kubeconfig"])
     edges = params["edges"]
-    options = _tracing.Options(
+    options = _looking.Options(
         vips=tuple(params["vips"]),
-        edges=None if edges is None else tuple(_trace_facts.edge(name, given or {}) for name, given in edges.items()),
+        edges=None if edges is None else tuple(_facts.edge(name, given or {}) for name, given in edges.items()),
         nameservers=tuple(params["nameservers"]),
         authorities=params["authorities"],
         **{name: params[name] for name in ("dns", "probe", "timeout")},
     )
     try:
-        target = _trace_facts.chosen(
+        target = _facts.chosen(
             params["url"],
             params["exposure"],
             params["exposures"],
@@ -219,12 +220,12 @@ def main() -> None:
             gateway=params["gateway"],
             set_name=params["set"],
         )
-        facts = _tracing.look(connect(params), target, options)
+        facts = _looking.look(connect(params), target, options)
     except ModelError as error:
         module.fail_json(msg=str(error), problems=[_arguments.problem(problem) for problem in error.problems])
-    except (_trace_facts.TargetError, ClusterError) as error:
+    except (_facts.TargetError, ClusterError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **_trace_shown.result(facts))
+    module.exit_json(changed=False, **_shown.result(facts))
 
 
 if __name__ == "__main__":

@@ -66,8 +66,9 @@ changes:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _bundle, _cluster, _yaml
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _cluster, _yaml
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.edgeway.istio.plugins.module_utils.installation import _bundle
 
 
 def main() -> None:

@@ -77,8 +77,10 @@ restarted:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _cluster, _injection, _kinds
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _cluster
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kinds
+from ansible_collections.edgeway.istio.plugins.module_utils.installation import _injection
 
 
 def main() -> None:

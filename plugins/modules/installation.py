@@ -255,17 +255,16 @@ manifests:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgeway.istio.plugins.module_utils import (
-    _arguments,
-    _cluster,
-    _installation,
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _cluster
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.edgeway.istio.plugins.module_utils.installation import (
     _installed,
     _installers,
     _installing,
     _programs,
     _removing,
+    _settings,
 )
-from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 
 
 def main() -> None:
@@ -283,8 +282,8 @@ def main() -> None:
 
 def run(module: AnsibleModule) -> dict:
     params = module.params
-    settings = _installation.Settings(
-        gateways=_installation.gateways(
+    settings = _settings.Settings(
+        gateways=_settings.gateways(
             params["gateways"],
             namespace=params["namespace"],
             edges=params["edges"],
@@ -322,13 +321,13 @@ def run(module: AnsibleModule) -> dict:
     return {**outcome(module, result), "images": _installed.images(installer.render())}
 
 
-def automated(params: dict) -> _installation.Gateway:
-    return _installation.Gateway(
+def automated(params: dict) -> _settings.Gateway:
+    return _settings.Gateway(
         name="automated", edges=tuple(params["edges"]), tolerations=tuple(params["gateway_tolerations"])
     )
 
 
-def existing(module: AnsibleModule, settings: _installation.Settings) -> dict:
+def existing(module: AnsibleModule, settings: _settings.Settings) -> dict:
     if module.params["state"] != "present":
         raise _installers.InstallerError(
             f"state: {module.params['state']} isn't possible with the method existing, which only looks. "
@@ -351,7 +350,7 @@ def outcome(module: AnsibleModule, result: _installing.Result) -> dict:
     return found
 
 
-def find(module: AnsibleModule, settings: _installation.Settings) -> _installers.Installer:
+def find(module: AnsibleModule, settings: _settings.Settings) -> _installers.Installer:
     params = module.params
     name = params["executable"] or params["method"]
     helm = params["method"] == "helm"

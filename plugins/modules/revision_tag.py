@@ -63,14 +63,9 @@ previous:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgeway.istio.plugins.module_utils import (
-    _arguments,
-    _cluster,
-    _installed,
-    _installers,
-    _objects,
-    _programs,
-)
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _cluster
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _objects
+from ansible_collections.edgeway.istio.plugins.module_utils.installation import _installed, _installers, _programs
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
 
 OPTIONS = {

@@ -65,7 +65,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.edgeway.istio.plugins.module_utils import _probe
+from ansible_collections.edgeway.istio.plugins.module_utils.edges import _probe
 
 VRRP_GROUP = socket.inet_aton("224.0.0.18")
 VRRP_GROUP6 = socket.inet_pton(socket.AF_INET6, "ff02::12")

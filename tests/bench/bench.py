@@ -24,9 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _istio_api, _kinds, _proof, _publish
+from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _istio_api, _publish
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import connect
 from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kinds
+from ansible_collections.edgeway.istio.plugins.module_utils.publish import _proof
 from memory_api import Server
 from memory_api.sample import namespace, pod, service
 

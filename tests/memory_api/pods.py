@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _portforward as spdy
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _portforward as spdy
 
 if TYPE_CHECKING:
     from memory_api.server import Server

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils._write import ApplyError
+from ansible_collections.edgeway.istio.plugins.module_utils.publish._write import ApplyError
 from outside import clients
 from outside.lab import Lab, wait_for
 from outside.state import differing, state

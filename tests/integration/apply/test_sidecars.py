@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _wait
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster
+from ansible_collections.edgeway.istio.plugins.module_utils.publish import _wait
 from outside.lab import Lab, wait_for
 from outside.runs import playbook
 

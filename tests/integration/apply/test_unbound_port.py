@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _findings_looking, _service
+from ansible_collections.edgeway.istio.plugins.module_utils import _service
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster
+from ansible_collections.edgeway.istio.plugins.module_utils.findings import _looking
 from outside import clients
 from outside.lab import Lab
 from outside.state import differing, state
@@ -44,7 +45,7 @@ def test_it_is_found_before_it_is_applied_and_by_looking(
     assert differing(before, state(lab)) == set()
     # It is true: nobody answers there
     _service.ensure(_service.Options(**BESIDE, ports=ports(8089)), cluster)
-    assert told in str([finding.reason for finding in _findings_looking.look(cluster, None)])
+    assert told in str([finding.reason for finding in _looking.look(cluster, None)])
     with pytest.raises(OSError, match=r"refused|timed out|unreachable"):
         clients.http_get(lab.machines[lab.edges[0]], "x", port=PINNED, timeout=2)
     # The cure: the port ends where the exposure's listener is

@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _findings, _findings_snapshot
-from ansible_collections.edgeway.istio.plugins.module_utils._findings_snapshot import Snapshot
-from ansible_collections.edgeway.istio.plugins.module_utils._findings_world import Finding
+from ansible_collections.edgeway.istio.plugins.module_utils import _findings
 from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
+from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._snapshot import Snapshot
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._world import Finding
 
 from . import setups
 from .setups import SetUp, State
@@ -45,7 +46,7 @@ def snapshot_of(setup: SetUp, state: State) -> Snapshot:
     secrets = {(one["metadata"].get("namespace"), one["metadata"]["name"]) for one in found if one["kind"] == "Secret"}
     found = [one for one in found if one["kind"] != "Secret" or one["metadata"]["namespace"] == "fx-edge"]
     elsewhere = frozenset((str(space), name) for space, name in secrets if space != "fx-edge")
-    return _findings_snapshot.of_objects(found, elsewhere=elsewhere, dns=dict(setup.dns))
+    return _snapshot.of_objects(found, elsewhere=elsewhere, dns=dict(setup.dns))
 
 
 def _stamped(manifest: Json, time: str) -> Json:

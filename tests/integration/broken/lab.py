@@ -14,10 +14,11 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _findings, _findings_snapshot, _publish
+from ansible_collections.edgeway.istio.plugins.module_utils import _findings, _publish
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, connect
-from ansible_collections.edgeway.istio.plugins.module_utils._findings_world import Finding
 from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
+from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._world import Finding
 
 from . import setups
 from .ask import ask
@@ -279,7 +280,7 @@ def succeeded(seen: str) -> bool:
 def ours(setup: SetUp, state: State) -> list[Finding]:
     """What the collection finds, about the list or about the corpus's own objects."""
     model = parse(state.exposures, set_name="fx", api=setup.api, gateway=setup.gateway) if state.exposures else None
-    snapshot = _findings_snapshot.read(cluster(), model, resolve=lambda _names: dict(setup.dns))
+    snapshot = _snapshot.read(cluster(), model, resolve=lambda _names: dict(setup.dns))
     if model is not None:
         return _findings.findings(model, snapshot, edges=setup.edges)
     found = _findings.survey(snapshot, edges=setup.edges)

@@ -8,8 +8,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _trace, _trace_shown
+from ansible_collections.edgeway.istio.plugins.module_utils import _trace
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import connect
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _shown
 
 from integration.faults import names, world
 from integration.faults.corpus import FAULTS, Fault
@@ -27,7 +28,7 @@ def lab() -> Iterator[world.World]:
     with names.serving() as served, world.running(connect({"kubeconfig": os.environ["KUBECONFIG"]}), served) as made:
         for exposure in world.EXPOSURES:
             seen = made.settled(exposure["name"], None, seconds=90)
-            assert seen.named is None, "\n".join(_trace_shown.tree(seen.facts, seen.hops))
+            assert seen.named is None, "\n".join(_shown.tree(seen.facts, seen.hops))
         yield made
 
 
@@ -38,7 +39,7 @@ def _check(lab: world.World, faults: list[Fault], hop: str, record: pytest.Fixtu
             one.break_(lab)
         seen = lab.settled(asked.exposure, hop, url=asked.url)
         print(f"{' + '.join(one.name for one in faults)}: {seen.named}, {seen.seconds:.1f} s; client: {seen.client}")
-        assert seen.named == hop, "\n".join(_trace_shown.tree(seen.facts, seen.hops))
+        assert seen.named == hop, "\n".join(_shown.tree(seen.facts, seen.hops))
         assert seen.broken is not None
         assert seen.broken.evidence
         assert seen.broken.cure
@@ -46,7 +47,7 @@ def _check(lab: world.World, faults: list[Fault], hop: str, record: pytest.Fixtu
         lab.mend()
     if asked.exposure:
         healed = lab.settled(asked.exposure, None, seconds=60)
-        assert healed.named is None, "\n".join(_trace_shown.tree(healed.facts, healed.hops))
+        assert healed.named is None, "\n".join(_shown.tree(healed.facts, healed.hops))
         assert _trace.answers(healed.facts)
 
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from ansible_collections.edgeway.istio.plugins.module_utils import _trace, _trace_facts, _trace_shown, _tracing
+from ansible_collections.edgeway.istio.plugins.module_utils import _trace
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, RefusedError, connect
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts, _looking, _shown
 
 pytestmark = pytest.mark.skipif("KUBECONFIG" not in os.environ, reason="needs KUBECONFIG")
 
@@ -83,17 +84,17 @@ def accounts(admin: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
                     raise
 
 
-def _look(cluster: Cluster, url: str) -> tuple[_trace_facts.Facts, float]:
-    target = _trace_facts.chosen(url, None, [])
+def _look(cluster: Cluster, url: str) -> tuple[_facts.Facts, float]:
+    target = _facts.chosen(url, None, [])
     began = time.monotonic()
-    return _tracing.look(cluster, target, _tracing.Options()), time.monotonic() - began
+    return _looking.look(cluster, target, _looking.Options()), time.monotonic() - began
 
 
 @pytest.mark.parametrize("url", ["http://web.example/", "https://shop.example/", "tcp://:65532"])
 def test_create_on_portforward_is_enough(accounts: dict[str, Cluster], url: str) -> None:
     facts, seconds = _look(accounts["tracer"], url)
     hops = _trace.trace(facts)
-    shown = "\n".join(_trace_shown.tree(facts, hops))
+    shown = "\n".join(_shown.tree(facts, hops))
     assert _trace.first_broken(hops) is None, shown
     assert {hop.state for hop in hops if hop.name in INSIDE} == {"ok"}, shown
     print(f"{url}: {seconds:.2f} s")
@@ -103,7 +104,7 @@ def test_create_on_portforward_is_enough(accounts: dict[str, Cluster], url: str)
 def test_without_it_what_is_inside_pods_is_unknown(accounts: dict[str, Cluster]) -> None:
     facts, _seconds = _look(accounts["reader"], "https://shop.example/")
     hops = _trace.trace(facts)
-    shown = "\n".join(_trace_shown.tree(facts, hops))
+    shown = "\n".join(_shown.tree(facts, hops))
     assert _trace.first_broken(hops) is None, shown
     assert {hop.state for hop in hops if hop.name in INSIDE} == {"unknown"}, shown
     assert _trace.answers(facts) is True

@@ -12,14 +12,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import (
-    _istio_api,
-    _trace,
-    _trace_facts,
-    _tracing,
-)
+from ansible_collections.edgeway.istio.plugins.module_utils import _istio_api, _trace
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, RefusedError
 from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts, _looking
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -306,23 +302,23 @@ class World:
 
     # Looking
 
-    def edges(self) -> tuple[_trace_facts.Edge, ...]:
+    def edges(self) -> tuple[_facts.Edge, ...]:
         """What each edge's kernel holds; keepalived isn't asked, as the VIP isn't its."""
 
         def facts(name: str) -> Json:
             links = json.loads(self.machines[name].run("ip", "-json", "address", "show"))
             return {"node": name, "address": self.machines[name].address, "facts": {"links": links}}
 
-        return tuple(_trace_facts.edge(name, facts(name)) for name in ("node2", "node3", "node1"))
+        return tuple(_facts.edge(name, facts(name)) for name in ("node2", "node3", "node1"))
 
-    def look(self, exposure: str, url: str = "", cluster: Cluster | None = None, **options: Any) -> _trace_facts.Facts:
-        asked = _tracing.Options(
+    def look(self, exposure: str, url: str = "", cluster: Cluster | None = None, **options: Any) -> _facts.Facts:
+        asked = _looking.Options(
             vips=(VIP,), edges=self.edges(), nameservers=(f"127.0.0.1:{self.names.port}",), timeout=1.5, **options
         )
-        target = _trace_facts.chosen(
+        target = _facts.chosen(
             url or None, exposure or None, EXPOSURES, gateway=GATEWAY, set_name="tr-faults"
         )  # fmt: skip
-        return _tracing.look(cluster or self.cluster, target, asked)
+        return _looking.look(cluster or self.cluster, target, asked)
 
     def settled(self, exposure: str, wanted: str | None, *, url: str = "", seconds: float = 40) -> "Seen":
         """Trace until two traces in a row name `wanted`, or one finds nothing if that is None; else the last one."""
@@ -340,7 +336,7 @@ class World:
 class Seen:
     """A trace and what came of it."""
 
-    def __init__(self, facts: _trace_facts.Facts, hops: list[_trace.Hop], seconds: float) -> None:
+    def __init__(self, facts: _facts.Facts, hops: list[_trace.Hop], seconds: float) -> None:
         self.facts, self.hops, self.seconds = facts, hops, seconds
         self.broken = _trace.first_broken(hops)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import yaml
-from ansible_collections.edgeway.istio.plugins.module_utils import _vrrp
+from ansible_collections.edgeway.istio.plugins.module_utils.edges import _vrrp
 from outside import clients
 from outside import lab as lab_module
 from outside.lab import INVENTORY, ROOT, Lab

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import urllib3
-from ansible_collections.edgeway.istio.plugins.module_utils import _cluster, _objects
+from ansible_collections.edgeway.istio.plugins.module_utils import _cluster
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import (
     Cluster,
     ClusterError,
@@ -18,6 +18,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._cluster import (
     UnreachableError,
     connect,
 )
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _objects
 from memory_api import Server
 from memory_api.sample import namespace
 from memory_api.server import Request, StatusError

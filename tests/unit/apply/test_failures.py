@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _inventory, _publish
+from ansible_collections.edgeway.istio.plugins.module_utils import _publish
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import ClusterError, connect
+from ansible_collections.edgeway.istio.plugins.module_utils.publish import _inventory
 from memory_api import Server
 from memory_api.sample import HTTP, TCP
 from memory_api.server import DropError, Request, StatusError

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _fields
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _fields
 
 Json = dict[str, Any]
 OURS = "edgeway/default"

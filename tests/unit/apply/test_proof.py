@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _proof
 from ansible_collections.edgeway.istio.plugins.module_utils._envoy import (
     Chain,
     Cluster,
@@ -17,7 +16,8 @@ from ansible_collections.edgeway.istio.plugins.module_utils._envoy import (
     Route,
     VirtualHost,
 )
-from ansible_collections.edgeway.istio.plugins.module_utils._proof import (
+from ansible_collections.edgeway.istio.plugins.module_utils.publish import _proof
+from ansible_collections.edgeway.istio.plugins.module_utils.publish._proof import (
     HasCertificate,
     HasChain,
     HasCluster,

@@ -6,8 +6,9 @@ import datetime
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api, _proof
+from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api
 from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
+from ansible_collections.edgeway.istio.plugins.module_utils.publish import _proof
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

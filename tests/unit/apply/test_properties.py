@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import urllib3
-from ansible_collections.edgeway.istio.plugins.module_utils import _kinds
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import CONNECTIONS, Cluster
 from ansible_collections.edgeway.istio.plugins.module_utils._publish import Options, Result, publish
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kinds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_api import Server

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _publish, _write
+from ansible_collections.edgeway.istio.plugins.module_utils import _publish
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import connect
+from ansible_collections.edgeway.istio.plugins.module_utils.publish import _write
 from memory_api import Server
 from memory_api.sample import HTTP, TCP
 from memory_api.server import DropError, Request, StatusError

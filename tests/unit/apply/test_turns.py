@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _inventory
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError, connect
-from ansible_collections.edgeway.istio.plugins.module_utils._inventory import BusyError, Inventory, Turn
+from ansible_collections.edgeway.istio.plugins.module_utils.publish import _inventory
+from ansible_collections.edgeway.istio.plugins.module_utils.publish._inventory import BusyError, Inventory, Turn
 from memory_api import Server
 from memory_api.sample import HTTP
 from memory_api.server import DropError, Request, StatusError

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _kinds, _wait
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kinds
+from ansible_collections.edgeway.istio.plugins.module_utils.publish import _wait
 from memory_api import Server, pods
 from memory_api.sample import HTTP, TCP, pod, verbs
 from memory_api.server import Request, StatusError

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _entry
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError, parse
+from ansible_collections.edgeway.istio.plugins.module_utils.model import _entry
 from unit.docs.pages import ROOT, blocks
 
 PAGE = ROOT / "docs/exposures.md"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import yaml
-from ansible_collections.edgeway.istio.plugins.module_utils import _trace, _vrrp
+from ansible_collections.edgeway.istio.plugins.module_utils import _trace
+from ansible_collections.edgeway.istio.plugins.module_utils.edges import _vrrp
 from unit.docs.pages import ROOT
 
 VIP = (ROOT / "docs/vip.md").read_text()

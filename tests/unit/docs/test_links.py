@@ -42,15 +42,21 @@ def test_the_map_of_the_code() -> None:
     """In CONTRIBUTING.md each file of the logic is named once; the steps name files, and functions that are there."""
     text = prose(ROOT / "CONTRIBUTING.md")
     table = text.partition("\n## The logic\n")[2].partition("\n## Rules\n")[0]
-    files = {path.stem: path.read_text() for path in (ROOT / "plugins/module_utils").glob("_*.py")}
-    listed: set[str] = set()
-    for code in re.findall(r"`(_[a-z_]+…?)`", table):
-        listed |= {name for name in files if name.startswith(code[:-1])} if code.endswith("…") else {code}
-    assert listed == files.keys()
+    logic = ROOT / "plugins/module_utils"
+    files = {str(path.relative_to(logic).with_suffix("")): path.read_text() for path in logic.glob("**/_[a-z]*.py")}
+    listed: list[str] = []
+    for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE):
+        folder = row.partition("`: ")[0].strip("`") if "`: " in row else ""
+        listed += [f"{folder}{name}" for name in re.findall(r"`(_[a-z_]+)`", row)]
+        if row.endswith("/`"):
+            listed += [name for name in files if name.startswith(row.strip("`"))]
+    assert sorted(listed) == sorted(files)
+    names = {path.rpartition("/")[2] for path in files}
     functions = {name for text in files.values() for name in re.findall(r"def (_\w+)", text)}
-    assert set(re.findall(r"`(_[a-z_]+)`", text)) <= files.keys() | functions
+    assert set(re.findall(r"`(_[a-z_]+)`", text)) <= names | functions
     for code in re.findall(r"`([^`\s]*/[^`\s]*)`", text):
-        assert (ROOT / code).exists() or code == "dist/docs", code
+        there = code in files or (ROOT / code).exists() or (logic / code).is_dir()
+        assert there or code == "dist/docs", code
 
 
 def test_every_page_is_in_the_index() -> None:

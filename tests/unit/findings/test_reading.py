@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _findings, _findings_looking, _findings_snapshot
+from ansible_collections.edgeway.istio.plugins.module_utils import _findings
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import RefusedError, UnreachableError
-from ansible_collections.edgeway.istio.plugins.module_utils._findings_snapshot import SecretFacts, facts_of_secret
 from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
-from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import Dns
+from ansible_collections.edgeway.istio.plugins.module_utils.findings import _looking, _snapshot
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._snapshot import SecretFacts, facts_of_secret
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import Dns
 from integration.broken import in_memory, setups
 from integration.broken.setups import SetUp
 
@@ -85,7 +86,7 @@ def _model() -> Any:
 def test_each_kind_is_listed_once_and_what_is_known_not_at_all(objects: list[dict[str, Any]]) -> None:
     api = Api(objects)
     services = [one for one in objects if one["kind"] == "Service"]
-    found = _findings_looking.look(api, _model(), known={("", "Service"): services})  # type: ignore[arg-type]
+    found = _looking.look(api, _model(), known={("", "Service"): services})  # type: ignore[arg-type]
     assert found == []
     assert len(api.asked) == len(set(api.asked))
     assert not [path for path in api.asked if path.endswith("/services?")]
@@ -97,7 +98,7 @@ def test_what_is_read_is_enough(setup: SetUp) -> None:
     api = Api(in_memory.manifests_of(setup, setup.broken))
     state = setup.broken
     model = parse(state.exposures, set_name="fx", api=setup.api, gateway=setup.gateway) if state.exposures else None
-    snapshot = _findings_snapshot.read(api, model, resolve=lambda _names: {})  # type: ignore[arg-type]
+    snapshot = _snapshot.read(api, model, resolve=lambda _names: {})  # type: ignore[arg-type]
     snapshot = dataclasses.replace(snapshot, dns=dict(setup.dns))
     found = _findings.findings(model, snapshot, edges=setup.edges) if model else _findings.survey(snapshot)
     assert found == in_memory.findings(setup, state)
@@ -106,7 +107,7 @@ def test_what_is_read_is_enough(setup: SetUp) -> None:
 
 def test_what_may_not_be_read_is_unknown_and_never_an_error(objects: list[dict[str, Any]]) -> None:
     api = Api(objects, lambda path: 403)
-    snapshot = _findings_snapshot.read(api, _model())  # type: ignore[arg-type]
+    snapshot = _snapshot.read(api, _model())  # type: ignore[arg-type]
     found = _findings.findings(_model(), snapshot)
     assert {one.severity for one in found} == {"unknown"}
     assert {one.code for one in found} == {"unread"}
@@ -116,7 +117,7 @@ def test_what_may_not_be_read_is_unknown_and_never_an_error(objects: list[dict[s
 
 def test_without_cluster_wide_rights_the_list_s_namespaces_are_asked(objects: list[dict[str, Any]]) -> None:
     api = Api(objects, lambda path: 0 if "/namespaces/fx-" in path else 403)
-    snapshot = _findings_snapshot.read(api, _model())  # type: ignore[arg-type]
+    snapshot = _snapshot.read(api, _model())  # type: ignore[arg-type]
     assert {one["metadata"]["namespace"] for one in snapshot.items(("", "Service"))} == {"fx-app", "fx-edge"}
     assert _findings.stopping(_findings.findings(_model(), snapshot)) == []
 
@@ -127,13 +128,13 @@ def test_an_api_server_that_is_away_stops_the_run() -> None:
             raise UnreachableError("away")
 
     with pytest.raises(UnreachableError):
-        _findings_snapshot.read(Away([]), _model())  # type: ignore[arg-type]
+        _snapshot.read(Away([]), _model())  # type: ignore[arg-type]
 
 
 def test_no_key_is_kept(objects: list[dict[str, Any]]) -> None:
     secret = next(one for one in objects if one["kind"] == "Secret" and one["metadata"]["name"] == "cert")
     key = base64.b64decode(secret["data"]["tls.key"]).decode()
-    snapshot = _findings_snapshot.read(Api(objects), _model())  # type: ignore[arg-type]
+    snapshot = _snapshot.read(Api(objects), _model())  # type: ignore[arg-type]
     facts = snapshot.secrets["fx-edge", "cert"]
     assert facts.fits is True
     assert facts.chain[0].names == ("web.fx.example",)
@@ -148,7 +149,7 @@ def test_a_secret_elsewhere_is_found_without_reading_it(objects: list[dict[str, 
         for one in objects
     ]
     api = Api(moved)
-    found = _findings_looking.look(api, _model())  # type: ignore[arg-type]
+    found = _looking.look(api, _model())  # type: ignore[arg-type]
     assert [one.code for one in found] == ["secret-elsewhere"]
     assert not [path for path in api.asked if path.startswith("/api/v1/namespaces/fx-app/secrets?")]
 
@@ -188,10 +189,10 @@ def test_names_are_looked_up_and_a_silent_server_is_not_waited_for(monkeypatch: 
         asked.append(name)
         return answers.get(name, Dns(error="timeout"))
 
-    monkeypatch.setattr(_findings_looking._requests, "resolve", resolve)
-    assert _findings_looking.resolve(["c.test", "b.test", "a.test"]) == {"a.test": ("192.0.2.1",), "b.test": ()}
+    monkeypatch.setattr(_looking._requests, "resolve", resolve)
+    assert _looking.resolve(["c.test", "b.test", "a.test"]) == {"a.test": ("192.0.2.1",), "b.test": ()}
     asked.clear()
-    assert _findings_looking.resolve([f"n{number}.test" for number in range(100)]) == {}
+    assert _looking.resolve([f"n{number}.test" for number in range(100)]) == {}
     assert len(asked) == 32
 
 
@@ -207,7 +208,7 @@ def test_reserved_names_are_never_asked(objects: list[dict[str, Any]]) -> None:
           "hostnames": ["web.fx.example", "www.edgeway.dev", "*.edgeway.dev"]}],
         set_name="fx", gateway=setups.GATEWAY,
     )  # fmt: skip
-    snapshot = _findings_snapshot.read(Api(objects), model, resolve=resolve)  # type: ignore[arg-type]
+    snapshot = _snapshot.read(Api(objects), model, resolve=resolve)  # type: ignore[arg-type]
     assert asked == ["www.edgeway.dev"]
     assert [(one.code, one.severity) for one in _findings.findings(model, snapshot)] == [("unread", "unknown")]
 

@@ -7,8 +7,9 @@ from random import Random
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _findings, _findings_snapshot
+from ansible_collections.edgeway.istio.plugins.module_utils import _findings
 from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
+from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot
 from integration.broken import in_memory, setups
 from integration.broken.setups import SetUp, State
 
@@ -19,7 +20,7 @@ API = next(one for one in setups.load("sound") if one.name == "api-shared-gatewa
 def survey(setup: SetUp, *more: dict[str, Any], without: tuple[str, ...] = ()) -> list[str]:
     found = [one for one in in_memory.manifests_of(setup, setup.broken) if one["kind"] not in without]
     found = [one for one in found if one["kind"] != "Secret"]
-    return [one.code for one in _findings.survey(_findings_snapshot.of_objects([*found, *more]))]
+    return [one.code for one in _findings.survey(_snapshot.of_objects([*found, *more]))]
 
 
 def condition(kind: str, status: str, generation: int = 2) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def test_what_istio_says_of_a_gateway(conditions: list[dict[str, Any]], expected
     gateway["status"] = {"conditions": conditions}
     found = in_memory.manifests_of(API, API.broken)
     found = [one for one in found if one["kind"] not in ("Secret", "Gateway")]
-    codes = [one.code for one in _findings.survey(_findings_snapshot.of_objects([*found, gateway]))]
+    codes = [one.code for one in _findings.survey(_snapshot.of_objects([*found, gateway]))]
     assert codes == expected
 
 
@@ -128,7 +129,7 @@ def test_objects_with_holes_never_stop_a_run() -> None:
                 inner = inner[key]
             if path and isinstance(inner, dict):
                 inner.pop(path[-1])
-        snapshot = _findings_snapshot.of_objects(objects)
+        snapshot = _snapshot.of_objects(objects)
         _findings.survey(snapshot, edges=["node1"])
         if setup.broken.exposures:
             model = parse(setup.broken.exposures, set_name="fx", api=setup.api, gateway=setup.gateway)

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 from ansible_collections.edgeway.istio.plugins.module_utils import _findings
-from ansible_collections.edgeway.istio.plugins.module_utils._findings_backends import protocol_of
-from ansible_collections.edgeway.istio.plugins.module_utils._findings_reading import (
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._backends import protocol_of
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._reading import (
     complete,
     exported,
     gateway_reference,
     listeners_of_gateway,
     service_of,
 )
-from ansible_collections.edgeway.istio.plugins.module_utils._findings_world import (
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._world import (
     ERROR,
     UNKNOWN,
     WARNING,

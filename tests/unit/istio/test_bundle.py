@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.edgeway.istio.plugins.module_utils import _bundle
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.edgeway.istio.plugins.module_utils.installation import _bundle
 from memory_api import Server
 from memory_api.server import Request
 

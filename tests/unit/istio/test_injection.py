@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _injection
+from ansible_collections.edgeway.istio.plugins.module_utils.installation import _injection
 from memory_api import Server
 
 from .conftest import RunModule

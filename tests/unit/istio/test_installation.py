@@ -6,15 +6,15 @@ import copy
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _installation
-from ansible_collections.edgeway.istio.plugins.module_utils._installation import Settings, gateways
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.edgeway.istio.plugins.module_utils.installation import _settings
+from ansible_collections.edgeway.istio.plugins.module_utils.installation._settings import Settings, gateways
 
 EDGES = ["node2", "node3", "node1"]
 
 
 def component(entry: dict[str, Any], **more: Any) -> dict[str, Any]:
-    built = _installation.operator(Settings(gateways=gateways([entry], **more)))
+    built = _settings.operator(Settings(gateways=gateways([entry], **more)))
     return built["spec"]["components"]["ingressGateways"][0]
 
 
@@ -43,8 +43,8 @@ def test_other_service_types_get_no_class(kind: str, fields: set[str]) -> None:
 
 
 def test_the_autoscaler_is_off_only_where_edges_give_the_number() -> None:
-    placed = _installation.operator(Settings(gateways=gateways([{"name": "blue"}], edges=EDGES)))
-    free = _installation.operator(Settings(gateways=gateways([{"name": "blue", "replicas": 2}])))
+    placed = _settings.operator(Settings(gateways=gateways([{"name": "blue"}], edges=EDGES)))
+    free = _settings.operator(Settings(gateways=gateways([{"name": "blue", "replicas": 2}])))
     assert placed["spec"]["values"]["gateways"]["istio-ingressgateway"] == {"autoscaleEnabled": False}
     assert free["spec"]["values"] == {}
     assert free["spec"]["components"]["ingressGateways"][0]["k8s"]["replicaCount"] == 2
@@ -62,7 +62,7 @@ def test_user_settings_are_merged_over_ours() -> None:
         operator={"meshConfig": {"accessLogFile": "/dev/stdout"}, "profile": "demo"},
         gateways=gateways([{"name": "blue", "settings": {"replicaCount": 7}}], edges=EDGES),
     )
-    built = _installation.operator(settings)["spec"]
+    built = _settings.operator(settings)["spec"]
     assert built["profile"] == "demo"
     assert built["meshConfig"] == {"accessLogFile": "/dev/stdout"}
     assert built["values"]["pilot"] == {"env": {"A": "b"}}
@@ -71,13 +71,13 @@ def test_user_settings_are_merged_over_ours() -> None:
 
 
 def test_hub_tag_and_revision_are_left_to_istioctl_when_empty() -> None:
-    assert not {"hub", "tag", "revision"} & set(_installation.operator(Settings())["spec"])
-    spec = _installation.operator(Settings(hub="h", tag="t", revision="r"))["spec"]
+    assert not {"hub", "tag", "revision"} & set(_settings.operator(Settings())["spec"])
+    spec = _settings.operator(Settings(hub="h", tag="t", revision="r"))["spec"]
     assert (spec["hub"], spec["tag"], spec["revision"]) == ("h", "t", "r")
 
 
 def test_the_operator_is_known_as_ours_and_its_pods_say_nothing_of_it() -> None:
-    built = _installation.operator(Settings(namespace="mesh"))
+    built = _settings.operator(Settings(namespace="mesh"))
     assert built["metadata"] == {"name": "edgeway", "namespace": "mesh"}
     assert built["spec"]["values"] == {"global": {"istioNamespace": "mesh"}}
 
@@ -111,14 +111,14 @@ def test_all_problems_come_at_once_with_their_paths() -> None:
 def test_merging_alters_nothing_given() -> None:
     base, over = {"a": {"b": [1]}}, {"a": {"c": {"d": 1}}}
     kept = copy.deepcopy((base, over))
-    result = _installation.merged(base, over)
+    result = _settings.merged(base, over)
     result["a"]["b"].append(2)
     result["a"]["c"]["d"] = 2
     assert (base, over) == kept
 
 
-def released(settings: Settings) -> dict[str, _installation.Release]:
-    return {each.name: each for each in _installation.releases(settings)}
+def released(settings: Settings) -> dict[str, _settings.Release]:
+    return {each.name: each for each in _settings.releases(settings)}
 
 
 def test_helm_installs_the_control_plane_before_its_gateways() -> None:
@@ -173,14 +173,14 @@ def test_helm_images_come_from_the_given_registry() -> None:
 
 
 def test_a_path_to_a_kubeconfig_is_handed_on() -> None:
-    assert _installation.kubeconfig({"kubeconfig": "/k", "context": "c"}, {}) == ("/k", "c")
-    assert _installation.kubeconfig({}, {"K8S_AUTH_KUBECONFIG": "/k"}) == ("/k", None)
-    assert _installation.kubeconfig({}, {}) == (None, None)
+    assert _settings.kubeconfig({"kubeconfig": "/k", "context": "c"}, {}) == ("/k", "c")
+    assert _settings.kubeconfig({}, {"K8S_AUTH_KUBECONFIG": "/k"}) == ("/k", None)
+    assert _settings.kubeconfig({}, {}) == (None, None)
 
 
 def test_a_host_and_a_token_become_a_kubeconfig() -> None:
     environ = {"K8S_AUTH_HOST": "https://a:6443", "K8S_AUTH_API_KEY": "token", "K8S_AUTH_VALIDATE_CERTS": "no"}
-    made, context = _installation.kubeconfig({"ca_cert": "/ca"}, environ)
+    made, context = _settings.kubeconfig({"ca_cert": "/ca"}, environ)
     assert isinstance(made, dict)
     assert context is None
     assert made["users"][0]["user"] == {"token": "token"}
@@ -193,15 +193,15 @@ def test_a_host_and_a_token_become_a_kubeconfig() -> None:
 
 def test_the_variables_that_awx_sets_are_understood() -> None:
     environ = {"K8S_AUTH_HOST": "https://a", "K8S_AUTH_API_KEY": "t", "K8S_AUTH_SSL_CA_CERT": "/ca"}
-    made, _context = _installation.kubeconfig({}, environ | {"K8S_AUTH_VERIFY_SSL": "False"})
+    made, _context = _settings.kubeconfig({}, environ | {"K8S_AUTH_VERIFY_SSL": "False"})
     assert isinstance(made, dict)
     cluster = {"server": "https://a", "certificate-authority": "/ca", "insecure-skip-tls-verify": True}
     assert made["clusters"][0]["cluster"] == cluster
 
 
 def test_automated_gateways_are_placed_on_the_edges_one_pod_of_each_gateway() -> None:
-    settings = Settings(automated=_installation.Gateway("automated", edges=("n1", "n2")))
-    for values in (_installation.operator(settings)["spec"]["values"], released(settings)["istiod"].values):
+    settings = Settings(automated=_settings.Gateway("automated", edges=("n1", "n2")))
+    for values in (_settings.operator(settings)["spec"]["values"], released(settings)["istiod"].values):
         spec = values["gatewayClasses"]["istio"]["deployment"]["spec"]
         assert spec["replicas"] == 2
         assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
@@ -209,4 +209,4 @@ def test_automated_gateways_are_placed_on_the_edges_one_pod_of_each_gateway() ->
             "requiredDuringSchedulingIgnoredDuringExecution"
         ]
         assert apart["matchLabelKeys"] == ["gateway.networking.k8s.io/gateway-name"]
-    assert "gatewayClasses" not in _installation.operator(Settings())["spec"]["values"]
+    assert "gatewayClasses" not in _settings.operator(Settings())["spec"]["values"]

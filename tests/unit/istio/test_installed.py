@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _installed
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
-from ansible_collections.edgeway.istio.plugins.module_utils._installation import gateways
+from ansible_collections.edgeway.istio.plugins.module_utils.installation import _installed
+from ansible_collections.edgeway.istio.plugins.module_utils.installation._settings import gateways
 
 
 def webhook(kind: str, **hook: Any) -> dict[str, Any]:

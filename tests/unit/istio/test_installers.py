@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _installers, _objects, _programs
-from ansible_collections.edgeway.istio.plugins.module_utils._installation import Settings
-from ansible_collections.edgeway.istio.plugins.module_utils._installers import InstallerError
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _objects
+from ansible_collections.edgeway.istio.plugins.module_utils.installation import _installers, _programs
+from ansible_collections.edgeway.istio.plugins.module_utils.installation._installers import InstallerError
+from ansible_collections.edgeway.istio.plugins.module_utils.installation._settings import Settings
 
 
 def saying(code: int, out: str = "", err: str = "") -> _installers.Run:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _forward
-from ansible_collections.edgeway.istio.plugins.module_utils._forward import Listener, Server
+from ansible_collections.edgeway.istio.plugins.module_utils.edges import _forward
+from ansible_collections.edgeway.istio.plugins.module_utils.edges._forward import Listener, Server
 
 NODES = [
     {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _keepalived
+from ansible_collections.edgeway.istio.plugins.module_utils.edges import _keepalived
 
 # As keepalived 2.2.7 wrote it on a holder with one check
 DATA = (Path(__file__).parent / "data/keepalived-2.2.7.data").read_text()

@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _probe
+from ansible_collections.edgeway.istio.plugins.module_utils.edges import _probe
 
 MAC = bytes.fromhex("020000000012")
 

@@ -6,8 +6,8 @@ import itertools
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _vrrp
-from ansible_collections.edgeway.istio.plugins.module_utils._vrrp import Edge, weights
+from ansible_collections.edgeway.istio.plugins.module_utils.edges import _vrrp
+from ansible_collections.edgeway.istio.plugins.module_utils.edges._vrrp import Edge, weights
 
 # An edge's position in the order, and the number of edges
 Place = tuple[int, int]

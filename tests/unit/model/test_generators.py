@@ -11,7 +11,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.edgeway.istio.plugins.filter.to_manifests import FilterModule
 from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api
 from ansible_collections.edgeway.istio.plugins.module_utils._model import Gateway, ModelError, parse
-from ansible_collections.edgeway.istio.plugins.module_utils._shapes import short, wildcard_over
+from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import short, wildcard_over
 from unit.model.lists import BASES, CERTIFICATE, KEY
 
 HTTP, HTTPS, TLS, TCP = BASES["http"], BASES["https"], BASES["tls"], BASES["tcp"]

@@ -6,8 +6,9 @@ import copy
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _kinds
+from ansible_collections.edgeway.istio.plugins.module_utils import _changes
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change, Step, Taken
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kinds
 
 Json = dict[str, Any]
 ISTIO, API = "networking.istio.io/v1", "gateway.networking.k8s.io/v1"

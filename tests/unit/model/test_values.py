@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api
 from ansible_collections.edgeway.istio.plugins.module_utils._model import Model, ModelError, parse
-from ansible_collections.edgeway.istio.plugins.module_utils._shapes import target_port
+from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import target_port
 from unit.model.lists import BASES, CERTIFICATE, KEY, spelt_out
 
 

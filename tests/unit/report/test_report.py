@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from ansible_collections.edgeway.istio.plugins.module_utils import _report
 from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
-from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import Edge
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import Edge
 
 Json = dict[str, Any]
 

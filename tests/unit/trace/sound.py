@@ -4,8 +4,9 @@ import base64
 import datetime
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _certificates, _envoy
-from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import (
+from ansible_collections.edgeway.istio.plugins.module_utils import _envoy
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _certificates
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import (
     Dns,
     Edge,
     Facts,

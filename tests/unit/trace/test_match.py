@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _envoy_match as match
 from ansible_collections.edgeway.istio.plugins.module_utils._envoy import Chain, Listener, Route, VirtualHost
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _match as match
 
 CHAINS = (
     Chain(("shop.example",), "exact"),

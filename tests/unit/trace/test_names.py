@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _requests
-from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import Dns
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _requests
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import Dns
 from unit.trace import names
 
 NOWHERE = "127.0.0.1:9"

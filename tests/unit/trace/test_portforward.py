@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _portforward as spdy
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _portforward as spdy
 
 Server = Callable[[socket.socket], None]
 

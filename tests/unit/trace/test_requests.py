@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _requests
-from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import Probe, Target
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _requests
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import Probe, Target
 
 HTTP = Target("t", "HTTP", "web.example", 80)
 TCP = Target("t", "TCP", "", 9000)

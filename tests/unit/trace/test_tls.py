@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _certificates, _requests
-from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import Probe, ProxyHealth, Target
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _certificates, _requests
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import Probe, ProxyHealth, Target
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _certificates, _envoy, _trace, _trace_shown
-from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import (
+from ansible_collections.edgeway.istio.plugins.module_utils import _envoy, _trace
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _certificates, _shown
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import (
     Dns,
     Facts,
     Istiod,
@@ -151,7 +152,7 @@ BROKEN: list[tuple[str, str, Callable[[], Facts]]] = [
 @pytest.mark.parametrize(("hop", "facts"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
 def test_the_broken_hop_is_named(hop: str, facts: Callable[[], Facts]) -> None:
     found = facts()
-    assert named(found) == hop, "\n".join(_trace_shown.tree(found, _trace.trace(found)))
+    assert named(found) == hop, "\n".join(_shown.tree(found, _trace.trace(found)))
     broken = _trace.first_broken(_trace.trace(found))
     assert broken is not None
     assert broken.evidence
@@ -282,13 +283,13 @@ def test_the_first_of_two_is_named() -> None:
 
 def test_tree_ends_with_the_cure() -> None:
     facts = sound.facts(dns=Dns(("192.0.2.5",)))
-    lines = _trace_shown.tree(facts, _trace.trace(facts))
+    lines = _shown.tree(facts, _trace.trace(facts))
     assert lines[-2].startswith("First broken: DNS.")
     assert lines[-1] == f"Cure: Have DNS answer {sound.VIP} for {sound.HOST}."
 
 
 def test_readings_name_the_objects_and_never_a_key() -> None:
-    found = _trace_shown.result(sound.facts())
+    found = _shown.result(sound.facts())
     [reading] = found["readings"]
     assert [one["objects"] for one in reading["listeners"]] == [["Gateway istio-system/shop"]]
     assert [one["object"] for one in reading["routes"]] == ["VirtualService shop/shop"]

@@ -5,8 +5,9 @@ import time
 
 import pytest
 import urllib3
-from ansible_collections.edgeway.istio.plugins.module_utils import _trace, _trace_facts, _tracing
+from ansible_collections.edgeway.istio.plugins.module_utils import _trace
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts, _looking
 
 
 @pytest.fixture
@@ -18,10 +19,10 @@ def away() -> Cluster:
 
 
 def test_the_api_server_is_away(away: Cluster) -> None:
-    target = _trace_facts.chosen("http://web.example/", None, [])
-    edge = _trace_facts.Edge("node1", answered=True, held=frozenset({"127.0.0.1"}))
+    target = _facts.chosen("http://web.example/", None, [])
+    edge = _facts.Edge("node1", answered=True, held=frozenset({"127.0.0.1"}))
     began = time.monotonic()
-    facts = _tracing.look(away, target, _tracing.Options(vips=("127.0.0.1",), edges=(edge,), dns=False, timeout=0.5))
+    facts = _looking.look(away, target, _looking.Options(vips=("127.0.0.1",), edges=(edge,), dns=False, timeout=0.5))
     assert time.monotonic() - began < 5
     states = {hop.name: hop.state for hop in _trace.trace(facts)}
     assert states["vip"] == "ok"
@@ -31,13 +32,13 @@ def test_the_api_server_is_away(away: Cluster) -> None:
 
 @pytest.mark.parametrize("url", ["ftp://a/", "http:///x", "tcp://a", "http://a:0/", "http://a:x/", "web.example"])
 def test_what_can_not_be_traced(url: str) -> None:
-    with pytest.raises(_trace_facts.TargetError):
-        _trace_facts.chosen(url, None, [])
+    with pytest.raises(_facts.TargetError):
+        _facts.chosen(url, None, [])
 
 
 def test_an_exposure_that_is_not_in_the_list() -> None:
-    with pytest.raises(_trace_facts.TargetError, match="There is no exposure 'x'"):
-        _trace_facts.chosen(None, "x", [])
+    with pytest.raises(_facts.TargetError, match="There is no exposure 'x'"):
+        _facts.chosen(None, "x", [])
 
 
 def test_a_url_knows_its_exposure() -> None:
@@ -45,7 +46,7 @@ def test_a_url_knows_its_exposure() -> None:
         "name": "web", "namespace": "web", "protocol": "HTTP", "hostnames": ["*.example"],
         "backend": {"service": "echo", "port": 80},
     }  # fmt: skip
-    target = _trace_facts.chosen("http://a.example/x", None, [exposure])
+    target = _facts.chosen("http://a.example/x", None, [exposure])
     assert (target.host, target.path) == ("a.example", "/x")
-    assert target.backends == (_trace_facts.Wanted("web/echo", 80),)
-    assert _trace_facts.chosen("http://a.test/x", None, [exposure]).backends == ()
+    assert target.backends == (_facts.Wanted("web/echo", 80),)
+    assert _facts.chosen("http://a.test/x", None, [exposure]).backends == ()

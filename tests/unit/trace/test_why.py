@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.edgeway.istio.plugins.module_utils import _trace_why
-from ansible_collections.edgeway.istio.plugins.module_utils._trace_facts import GatewayPod, Snapshot, Target
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _why
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import GatewayPod, Snapshot, Target
 from unit.trace import sound
 
 Json = dict[str, Any]
@@ -51,7 +51,7 @@ def item(kind: str, namespace: str, name: str, spec: Json | None = None, **more:
     ],
 )
 def test_hostnames(pattern: str, host: str, expected: bool) -> None:
-    assert _trace_why.fits(pattern, host) is expected
+    assert _why.fits(pattern, host) is expected
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_hostnames(pattern: str, host: str, expected: bool) -> None:
 )
 def test_where_a_port_of_a_service_leads(entry: Json, port: int | None) -> None:
     service = item("Service", "istio-system", "gw", {"ports": [entry]})
-    assert _trace_why.target_ports(service, 443, sound.pod("istio-system", "gw-1", {})) == port
+    assert _why.target_ports(service, 443, sound.pod("istio-system", "gw-1", {})) == port
 
 
 def gateway(at: Json) -> Json:
@@ -112,7 +112,7 @@ NO_LISTENER: list[tuple[str, Snapshot, int, list[str]]] = [
                          ids=[row[0] for row in NO_LISTENER])  # fmt: skip
 def test_no_listener(snapshot: Snapshot, port: int, told: list[str]) -> None:
     pods = world()
-    assert _trace_why.no_listener(HTTPS, port, gateway_pod(pods), snapshot) == told
+    assert _why.no_listener(HTTPS, port, gateway_pod(pods), snapshot) == told
 
 
 def route(at: Json) -> Json:
@@ -153,7 +153,7 @@ NO_ROUTE: list[tuple[str, Snapshot, list[str]]] = [
 
 @pytest.mark.parametrize(("snapshot", "told"), [row[1:] for row in NO_ROUTE], ids=[row[0] for row in NO_ROUTE])
 def test_no_route(snapshot: Snapshot, told: list[str]) -> None:
-    assert _trace_why.no_route(HTTPS, gateway_pod(snapshot), snapshot) == told
+    assert _why.no_route(HTTPS, gateway_pod(snapshot), snapshot) == told
 
 
 def backend(at: Json) -> Json:
@@ -185,7 +185,7 @@ NO_CLUSTER: list[tuple[str, str, Snapshot, list[str]]] = [
 @pytest.mark.parametrize(("name", "snapshot", "told"), [row[1:] for row in NO_CLUSTER],
                          ids=[row[0] for row in NO_CLUSTER])  # fmt: skip
 def test_no_cluster(name: str, snapshot: Snapshot, told: list[str]) -> None:
-    assert _trace_why.no_cluster(name, snapshot) == told
+    assert _why.no_cluster(name, snapshot) == told
 
 
 def unready(at: Json) -> None:
@@ -220,7 +220,7 @@ NO_ENDPOINTS: list[tuple[str, str, Snapshot, list[str]]] = [
 @pytest.mark.parametrize(("name", "snapshot", "told"), [row[1:] for row in NO_ENDPOINTS],
                          ids=[row[0] for row in NO_ENDPOINTS])  # fmt: skip
 def test_no_endpoints(name: str, snapshot: Snapshot, told: list[str]) -> None:
-    assert _trace_why.no_endpoints(name, snapshot) == told
+    assert _why.no_endpoints(name, snapshot) == told
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_no_endpoints(name: str, snapshot: Snapshot, told: list[str]) -> None:
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_pod(status: Json, told: str) -> None:
-    assert _trace_why.trouble({"metadata": {"name": "shop-1"}, "status": status}) == told
+    assert _why.trouble({"metadata": {"name": "shop-1"}, "status": status}) == told
 
 
 MISSING = "Secret istio-system/shop-cert doesn't exist; it must lie in the namespace of the gateway's pods."
@@ -265,13 +265,13 @@ MISSING = "Secret istio-system/shop-cert doesn't exist; it must lie in the names
 )  # fmt: skip
 def test_no_certificate(credential: str, secrets: tuple[tuple[str, list[str]], ...], told: str) -> None:
     found = tuple({**item("Secret", space, "shop-cert"), "keys": keys} for space, keys in secrets)
-    assert _trace_why.no_certificate(credential, gateway_pod(world()), world(Secret=found)) == [told]
+    assert _why.no_certificate(credential, gateway_pod(world()), world(Secret=found)) == [told]
 
 
 def test_a_secret_that_may_not_be_read() -> None:
     pod = gateway_pod(world())
-    assert _trace_why.no_certificate("kubernetes://shop-cert", pod, world()) == []
-    told = _trace_why.no_certificate("kubernetes://shop-cert", pod, Snapshot({}, {"Secret": "secrets is forbidden"}))
+    assert _why.no_certificate("kubernetes://shop-cert", pod, world()) == []
+    told = _why.no_certificate("kubernetes://shop-cert", pod, Snapshot({}, {"Secret": "secrets is forbidden"}))
     assert told == ["Secret istio-system/shop-cert couldn't be read: secrets is forbidden."]
 
 
@@ -297,11 +297,11 @@ def peers(namespace: str, mode: str, labels: Json | None = None) -> Json:
 def test_pods_that_take_mutual_tls_alone(rules: list[Json], told: str) -> None:
     snapshot = world(PeerAuthentication=rules)
     pods = [pod for pod in snapshot.all("Pod") if pod["metadata"]["namespace"] == "shop"]
-    assert _trace_why.strict(snapshot, pods) == told
-    assert _trace_why.strict(snapshot, []) == ""
+    assert _why.strict(snapshot, pods) == told
+    assert _why.strict(snapshot, []) == ""
 
 
 @pytest.mark.parametrize("place", ["containers", "initContainers"])
 def test_a_sidecar_is_a_container_of_either_kind(place: str) -> None:
-    assert _trace_why.has_sidecar({"spec": {place: [{"name": "istio-proxy"}]}})
-    assert not _trace_why.has_sidecar({"spec": {place: [{"name": "app"}]}})
+    assert _why.has_sidecar({"spec": {place: [{"name": "istio-proxy"}]}})
+    assert not _why.has_sidecar({"spec": {place: [{"name": "app"}]}})

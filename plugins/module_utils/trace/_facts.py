@@ -1,0 +1,377 @@
+# Copyright: Contributors to the edgeway.istio project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a trace is made from: what is asked for, and the facts that were found. Pure; `_looking` finds them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.edgeway.istio.plugins.module_utils._envoy import Config
+from ansible_collections.edgeway.istio.plugins.module_utils._model import Exposure, Model, parse
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._certificates import Certificate
+
+Manifest = dict[str, Any]
+
+RESERVED = ("test", "example", "invalid", "localhost", "example.com", "example.net", "example.org")
+"""Names that public DNS never answers usefully (RFC 2606, RFC 6761)."""
+
+
+class TargetError(ValueError):
+    """What is asked for can't be traced. `cure` says what to write instead."""
+
+    def __init__(self, message: str, cure: str) -> None:
+        self.message, self.cure = message, cure
+        super().__init__(f"{message} {cure}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A backend that the exposure names: its Service (namespace/name, or the outside host), port and subset."""
+
+    service: str
+    port: int
+    subset: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One request to follow. `host` is empty where any name will do; `backends` where only a URL is known."""
+
+    name: str
+    protocol: str
+    host: str
+    port: int
+    namespace: str = "istio-system"
+    service: str = "istio-ingressgateway"
+    path: str = "/"
+    method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+    backends: tuple[Wanted, ...] = ()
+    node_port: int | None = None
+    credential: str = ""
+    exposure_namespace: str = ""
+
+    @property
+    def encrypted(self) -> bool:
+        return self.protocol in ("HTTPS", "TLS")
+
+    @property
+    def url(self) -> str:
+        if self.protocol in ("TCP", "TLS"):
+            return f"{self.protocol.lower()}://{self.host or '*'}:{self.port}"
+        usual = {"HTTP": 80, "HTTPS": 443}[self.protocol] == self.port
+        return f"{self.protocol.lower()}://{self.host or '*'}{'' if usual else f':{self.port}'}{self.path}"
+
+
+def chosen(
+    url: str | None,
+    exposure: str | None,
+    exposures: Any,
+    *,
+    api: str = "istio",
+    gateway: Mapping[str, Any] | None = None,
+    set_name: str = "default",
+) -> Target:
+    """Return what is to be traced: an exposure of the list, or a URL with what the list says of it.
+
+    Raises ModelError for a list that is wrong, TargetError for a request that is.
+    """
+    model = parse(exposures, set_name=set_name, api=api, gateway=gateway)
+    if url:
+        return known_as(from_url(url, model.gateway.namespace, model.gateway.service), model)
+    return from_model(model, exposure or "")
+
+
+def from_url(url: str, namespace: str, service: str) -> Target:
+    """Read a URL: http, https, tls (a server name, passed through) or tcp. TargetError for what is none."""
+    split = urlsplit(url)
+    try:
+        port = split.port
+    except ValueError:
+        port = 0
+    protocol = split.scheme.upper()
+    if protocol not in ("HTTP", "HTTPS", "TLS", "TCP") or port == 0 or not (split.hostname or protocol == "TCP"):
+        raise TargetError(f"{url!r} can't be traced.", "Write http, https, tls or tcp, as in http://HOST:PORT.")
+    port = port or {"HTTP": 80, "HTTPS": 443, "TLS": 443}.get(protocol)
+    if port is None:
+        raise TargetError(f"{url!r} has no port.", "Write tcp://HOST:PORT.")
+    path = (split.path or "/") + (f"?{split.query}" if split.query else "")
+    host = split.hostname or ""
+    return Target(url, protocol, "" if host == "*" else host, port, namespace, service, path)
+
+
+def from_model(model: Model, name: str) -> Target:
+    """Turn an exposure into the first request that it takes; NAME or NAMESPACE/NAME. TargetError where it isn't."""
+    found = [one for one in model.exposures if name in (one.name, f"{one.namespace}/{one.name}")]
+    if len(found) != 1:
+        known = ", ".join(f"{one.namespace}/{one.name}" for one in found or model.exposures) or "nothing"
+        raise TargetError(
+            f"There {'are several exposures' if found else 'is no exposure'} {name!r}.", f"The list has {known}."
+        )
+    return of_exposure(found[0])
+
+
+def known_as(target: Target, model: Model) -> Target:
+    """Give a URL's target what the list says of it: its gateway and where it should go."""
+    for exposure in model.exposures:
+        names = exposure.hostnames or ("*",)
+        fits = any(name in ("*", target.host) or (name[:1] == "*" and target.host.endswith(name[1:])) for name in names)
+        if fits and (exposure.protocol, exposure.port) == (target.protocol, target.port):
+            known = of_exposure(exposure)
+            return replace(known, name=target.name, host=target.host, path=target.path, headers=(), method="GET")
+    return target
+
+
+def of_exposure(exposure: Exposure) -> Target:
+    """Turn an exposure into the first request that it takes."""
+    host = exposure.hostnames[0] if exposure.hostnames else ""
+    # A star stands for at least one label
+    host = host.replace("*", "any", 1) if host.startswith("*") else host
+    route = exposure.routes[0]
+    match = route.matches[0] if route.matches else None
+    path, method = "/", "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+    if match is not None and exposure.protocol in ("HTTP", "HTTPS"):
+        path = match.path if match.kind != "regex" else "/"
+        if match.query:
+            path += "?" + "&".join(f"{one.name}={one.value}" for one in match.query if not one.regex)
+        headers = tuple((one.name, one.value) for one in match.headers if not one.regex)
+        method = match.method or "GET"
+    backends = tuple(
+        Wanted(
+            backend.fqdn if backend.outside else f"{backend.namespace}/{backend.service}",
+            backend.port,
+            backend.subset or "",
+        )
+        for one in exposure.routes
+        for backend in one.backends
+    )
+    own = exposure.service
+    return Target(
+        name=f"{exposure.namespace}/{exposure.name}",
+        protocol=exposure.protocol,
+        host=host,
+        port=exposure.port,
+        namespace=exposure.gateway.namespace,
+        service=own.name if own else exposure.gateway.service,
+        path=path,
+        method=method,
+        headers=headers,
+        backends=() if route.redirect is not None else backends,
+        node_port=exposure.node_port,
+        credential=exposure.tls.secret if exposure.tls else "",
+        exposure_namespace=exposure.namespace,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """What the name resolves to. `error`: none, nxdomain, nodata, servfail, timeout or why nobody was asked."""
+
+    addresses: tuple[str, ...] = ()
+    error: str = ""
+    server: str = ""
+    chosen: bool = False
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One edge as the playbook found it over SSH. `node` is its name in the cluster, `held` its kernel's addresses.
+
+    `states` is what keepalived says of each VIP, `checks` what its checks say; empty where it wasn't asked.
+    """
+
+    name: str
+    node: str = ""
+    address: str = ""
+    answered: bool = False
+    held: frozenset[str] = frozenset()
+    running: bool | None = None
+    drained: bool = False
+    states: tuple[tuple[str, str], ...] = ()
+    checks: tuple[tuple[str, str], ...] = ()
+
+
+def edge(name: str, given: Mapping[str, Any]) -> Edge:
+    """Read one entry of the option `edges`: {node, address, facts}; facts are what edge_info returned, or none."""
+    facts = given.get("facts")
+    known = Edge(name, str(given.get("node") or name), str(given.get("address") or ""))
+    if not isinstance(facts, Mapping) or "links" not in facts:
+        return known
+    return replace(
+        known,
+        answered=True,
+        held=frozenset(str(one.get("local")) for link in facts["links"] for one in link.get("addr_info") or ()),
+        running=bool(facts.get("running")) if facts.get("keepalived") else None,
+        drained=bool(facts.get("drained")),
+        states=tuple((str(vip["address"]), str(vip["state"])) for vip in facts.get("vips") or ()),
+        checks=tuple(sorted((str(key), str(value)) for key, value in (facts.get("checks") or {}).items())),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The control machine's own route to the VIP: the source address that it would take, or why it has none."""
+
+    source: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One real request. `place` is pod, edge or vip; `at` the pod's or edge's name; `address` what was asked.
+
+    `connected`: TCP came up. `failure` is empty when an answer came, else one of refused, timeout, unreachable,
+    reset, closed, tls, client-certificate, other; `reason` is in words. `first` are a TCP server's first bytes.
+    `trusted` is whether this machine trusts the chain, None where that wasn't tried.
+    """
+
+    place: str
+    at: str
+    address: str
+    connected: bool = False
+    failure: str = ""
+    reason: str = ""
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+    certificates: tuple[Certificate, ...] = ()
+    tls_version: str = ""
+    trusted: bool | None = None
+    first: str = ""
+    milliseconds: float = 0.0
+
+    @property
+    def from_backend(self) -> bool:
+        """Whether the backend itself answered: Envoy notes how long it took on what it passes on, not on its own."""
+        return "x-envoy-upstream-service-time" in self.headers or bool(self.first)
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """What istiod says of one gateway pod. `behind` are the kinds sent and not acknowledged."""
+
+    istiod: str
+    behind: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPod:
+    """One gateway pod. `config` is None where its Envoy wasn't read; `unread` says why.
+
+    `failures` counts connections that failed to the request's endpoints while the trace asked, None where unknown.
+    """
+
+    manifest: Manifest
+    config: Config | None = None
+    unread: str = ""
+    sync: Sync | None = None
+    failures: int | None = None
+    connections: int | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["metadata"]["name"])
+
+    @property
+    def node(self) -> str:
+        return str((self.manifest.get("spec") or {}).get("nodeName") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Istiod:
+    """What could be asked of the control plane. `asked` are istiod pods that answered, `silent` those that didn't.
+
+    `ready` counts istiod pods that Kubernetes calls ready, None where they can't be read.
+    """
+
+    ready: int | None = None
+    asked: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    forbidden: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyHealth:
+    """kube-proxy on one node: the endpoints that it counts there (healthCheckNodePort), and whether it is well."""
+
+    node: str
+    local_endpoints: int | None = None
+    healthy: bool | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Objects by kind; a kind that may not be read is missing. `refused` says what couldn't be read and why."""
+
+    kinds: Mapping[str, tuple[Manifest, ...]] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def all(self, kind: str) -> tuple[Manifest, ...]:
+        return self.kinds.get(kind, ())
+
+    def known(self, kind: str) -> bool:
+        return kind in self.kinds
+
+    def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        for item in self.all(kind):
+            if (item["metadata"].get("namespace", ""), item["metadata"]["name"]) == (namespace, name):
+                return item
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that was found. `edges` None: nobody looked. `now` is UTC."""
+
+    target: Target
+    now: datetime
+    vips: tuple[str, ...] = ()
+    dns: Dns | None = None
+    edges: tuple[Edge, ...] | None = None
+    way: Way | None = None
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    pods: tuple[GatewayPod, ...] = ()
+    istiod: Istiod = field(default_factory=Istiod)
+    proxies: tuple[ProxyHealth, ...] = ()
+    probes: tuple[Probe, ...] = ()
+
+    def probe(self, place: str, at: str | None = None) -> Probe | None:
+        return next((one for one in self.probes if one.place == place and at in (None, one.at)), None)
+
+
+def is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def ready(pod: Manifest) -> bool:
+    """Whether Kubernetes sends requests to a pod."""
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+
+
+def leaving(pod: Manifest) -> bool:
+    return bool(pod["metadata"].get("deletionTimestamp"))
+
+
+def selected(pods: Iterable[Manifest], selector: Mapping[str, str] | None) -> list[Manifest]:
+    """The pods that carry all these labels. No labels at all select none, as in a Service."""
+    wanted = list((selector or {}).items())
+
+    def fits(pod: Manifest) -> bool:
+        labels = pod["metadata"].get("labels") or {}
+        return all(labels.get(key) == value for key, value in wanted)
+
+    return [pod for pod in pods if wanted and fits(pod)]
