@@ -20,7 +20,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = ROOT / ".cache/mutants"
 MODULES = "ansible_collections/edgeway/istio/plugins/module_utils"
 WHOLE = ("_model", "_ports", "_changes")
-SAMPLED = ("model/_entry", "model/_shapes", "_reader", "model/_across", "model/_rules")
+SAMPLED = (
+    "_reader",
+    *(
+        f"model/{name}"
+        for name in ("_entry", "_gateways", "_tls", "_backends", "_routes", "_matches", "_filters", "_names")
+    ),
+    *(f"model/{name}" for name in ("_across", "_shapes", "_rules")),
+)
 SEED = 8
 # Properties and whole clusters would find more, and take minutes a mutant
 TESTS = (

@@ -16,7 +16,9 @@ from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Log, Problem, kind_of, quoted, shown
 from ansible_collections.edgeway.istio.plugins.module_utils.model._across import Across
-from ansible_collections.edgeway.istio.plugins.module_utils.model._entry import METHODS, PROTOCOLS, EntryReader
+from ansible_collections.edgeway.istio.plugins.module_utils.model._entry import PROTOCOLS, read_exposure
+from ansible_collections.edgeway.istio.plugins.module_utils.model._gateways import read_gateway
+from ansible_collections.edgeway.istio.plugins.module_utils.model._matches import METHODS
 from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import (
     MANAGED_BY,
     PROXY_PORTS,
@@ -112,18 +114,21 @@ def parse(
         log.add("set", f"`{shown(str(set_name))}` is not a set's name", "Use 1 to 50 of a-z, 0-9 and -, none at an end")
     if api not in APIS:
         log.add("api", f"`{shown(str(api))}` is not known", f"Write {quoted(APIS)}")
-    reader = EntryReader(log, api, cluster_domain)
-    default = gateway if isinstance(gateway, Gateway) else reader.gateway(gateway or {}, "gateway", Gateway())
+    gateway_api = api == "gateway_api"
+    default = gateway
+    if not isinstance(default, Gateway):
+        default = read_gateway(gateway or {}, "gateway", log, Gateway(), gateway_api=gateway_api)
     found: list[Exposure] = []
     if not isinstance(exposures, (list, tuple)):
         log.add("exposures", f"is {kind_of(exposures)}, a list is expected", "Write a list of exposures")
     else:
         for index, item in enumerate(exposures):
             log.exposure = ""
-            entry = reader.exposure(item, f"exposures[{index}]", default)
+            place = f"exposures[{index}]"
+            entry = read_exposure(item, place, log, default, domain=cluster_domain, gateway_api=gateway_api)
             if entry is not None:
                 found.append(entry)
-    Across(log, found, str(set_name), gateway_api=api == "gateway_api").check()
+    Across(log, found, str(set_name), gateway_api=gateway_api).check()
     if log.problems:
         raise ModelError(tuple(log.problems))
     return Model(set_name, api, default, tuple(sorted(found, key=lambda entry: entry.name)), cluster_domain)

@@ -10,7 +10,15 @@ import pytest
 import yaml
 from ansible_collections.edgeway.istio.plugins.module_utils import _arguments
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError, parse
-from ansible_collections.edgeway.istio.plugins.module_utils.model import _entry
+from ansible_collections.edgeway.istio.plugins.module_utils.model import (
+    _backends,
+    _entry,
+    _filters,
+    _gateways,
+    _matches,
+    _routes,
+    _tls,
+)
 from unit.docs.pages import ROOT, blocks
 
 PAGE = ROOT / "docs/exposures.md"
@@ -21,12 +29,13 @@ ENTRIES = TEXT.split("\n### ")[1:]
 def test_every_field_is_explained() -> None:
     """Fields of an exposure and of a route have a heading; those below stand in code."""
     named = {word for entry in ENTRIES for word in entry.splitlines()[0].split(" and ")}
-    assert named >= {"matches", "backends", *_entry._FILTERS}
+    assert named >= {"matches", "backends", *_routes._FILTERS}
     inner = {"service_type", "external_traffic_policy"}
     assert named >= set(_entry._EXPOSURE) - inner
-    for fields in (_entry._GATEWAY, _entry._TLS, _entry._BACKEND, _entry._ORIGINATION, _entry._CORS, _entry._MATCH):
+    of_backends = (_backends.BACKEND, _backends._ORIGINATION)
+    for fields in (_gateways._GATEWAY, _tls._TLS, *of_backends, _filters._CORS, _matches._MATCH):
         assert [field for field in (*fields, *inner) if f"`{field}`" not in TEXT] == []
-    for fields in (_entry._TRAFFIC, _entry._OUTLIER):
+    for fields in (_backends._TRAFFIC, _backends._OUTLIER):
         assert [field for field in fields if f"`{field}`" not in TEXT] == []
 
 
@@ -56,7 +65,7 @@ def test_every_field_below_has_an_example() -> None:
     for block in blocks(PAGE):
         if block.language == "yaml":
             walk(block.data)
-    wanted = {*fields(_arguments.EXPOSURES["exposures"]["options"]), *_entry._OUTLIER}
+    wanted = {*fields(_arguments.EXPOSURES["exposures"]["options"]), *_backends._OUTLIER}
     assert wanted <= used
 
 
