@@ -18,14 +18,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _envoy, _trace
+from ansible_collections.edgeway.istio.plugins.module_utils import _envoy
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import (
     CONNECTIONS,
     Cluster,
     ClusterError,
     RefusedError,
 )
-from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts, _requests, _why
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts, _match, _requests, _why
 from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import (
     Edge,
     Facts,
@@ -192,7 +192,7 @@ def _gateway_pods(target: Target, service: Manifest | None, found: _Found) -> li
     return [GatewayPod(pod) for pod in sorted(picked, key=lambda pod: str(pod["metadata"]["name"]))]
 
 
-def _behind(cluster: Cluster, target: Target, paths: Iterable[_trace.Path], found: _Found) -> None:
+def _behind(cluster: Cluster, target: Target, paths: Iterable[_match.Path], found: _Found) -> None:
     """Read the pods behind what the request reaches."""
     spaces = {one.service.partition("/")[0] for one in target.backends if "/" in one.service}
     for path in paths:
@@ -202,7 +202,7 @@ def _behind(cluster: Cluster, target: Target, paths: Iterable[_trace.Path], foun
     _pods_of(cluster, sorted(spaces - {target.namespace}), found)
 
 
-def _secrets(cluster: Cluster, pods: Sequence[GatewayPod], paths: Iterable[_trace.Path], found: _Found) -> None:
+def _secrets(cluster: Cluster, pods: Sequence[GatewayPod], paths: Iterable[_match.Path], found: _Found) -> None:
     """Read which Secrets there are and their keys' names. What they hold is dropped at once."""
     wanted = set()
     for pod, path in zip(pods, paths, strict=True):
@@ -246,11 +246,11 @@ def _read_pod(cluster: Cluster, pod: GatewayPod) -> GatewayPod:
     return replace(pod, config=_envoy.read(dump, clusters))
 
 
-def _path(pod: GatewayPod, port: int | None, target: Target) -> _trace.Path:
-    return _trace.path_in(pod.config, port, target) if pod.config is not None else _trace.Path()
+def _path(pod: GatewayPod, port: int | None, target: Target) -> _match.Path:
+    return _match.path_in(pod.config, port, target) if pod.config is not None else _match.Path()
 
 
-def _recounted(cluster: Cluster, pod: GatewayPod, path: _trace.Path) -> GatewayPod:
+def _recounted(cluster: Cluster, pod: GatewayPod, path: _match.Path) -> GatewayPod:
     """Count the connections that were tried and failed meanwhile to what the request reaches."""
     if pod.config is None or not path.clusters:
         return pod

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils._envoy import Chain, Listener, Route, VirtualHost
+from ansible_collections.edgeway.istio.plugins.module_utils._envoy import Chain, Config, Listener, Route, VirtualHost
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import Target
 
 Json = Mapping[str, Any]
 
@@ -29,6 +30,40 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     scheme: str = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """What a request takes inside one gateway pod, as far as it comes."""
+
+    listener: Listener | None = None
+    chain: Chain | None = None
+    host: VirtualHost | None = None
+    route: Route | None = None
+    clusters: tuple[str, ...] = ()
+
+
+def path_in(config: Config, port: int | None, target: Target) -> Path:
+    """Follow a request through one pod's configuration."""
+    found = config.on(port or 0) or [one for one in config.warming if one.port == port]
+    listener = next((one for one in found if one.address not in ("127.0.0.1", "::1")), None)
+    chain = chain_for(listener, target.host, tls=target.encrypted) if listener is not None else None
+    if listener is None or chain is None:
+        return Path(listener)
+    if chain.kind == "TCP":
+        return Path(listener, chain, clusters=tuple(name for name, _weight in chain.clusters))
+    host = host_for(config.routes.get(chain.route_config, ()), target.host or "any.invalid")
+    route = route_for(host, request_of(target)) if host is not None else None
+    clusters = tuple(name for name, weight in route.clusters if weight or len(route.clusters) == 1) if route else ()
+    return Path(listener, chain, host, route, clusters)
+
+
+def request_of(target: Target) -> Request:
+    """The target as Envoy sees it."""
+    path, _mark, query = target.path.partition("?")
+    pairs = dict(pair.partition("=")[::2] for pair in query.split("&") if pair)
+    host = target.host or "any.invalid"
+    return Request(host, path, target.method, dict(target.headers), pairs, target.protocol.lower())
 
 
 def chain_for(listener: Listener, server_name: str, *, tls: bool) -> Chain | None:

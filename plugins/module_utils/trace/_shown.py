@@ -10,9 +10,10 @@ from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _trace
 from ansible_collections.edgeway.istio.plugins.module_utils._envoy import Config, object_name
-from ansible_collections.edgeway.istio.plugins.module_utils._trace import BROKEN, HOPS, OK, Hop, Path
-from ansible_collections.edgeway.istio.plugins.module_utils.trace import _certificates, _why
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _certificates, _match, _why
 from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import Facts, GatewayPod, selected
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._hops import BROKEN, HOPS, OK, Hop
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._match import Path
 
 Plain = dict[str, Any]
 
@@ -96,7 +97,7 @@ def reading(pod: GatewayPod, facts: Facts) -> Plain:
     port = _why.target_ports(
         facts.snapshot.get("Service", facts.target.namespace, facts.target.service), facts.target.port, pod.manifest
     )
-    path = _trace.path_in(config, port, facts.target)
+    path = _match.path_in(config, port, facts.target)
     return {
         "pod": pod.name,
         "bootstrap": {
@@ -189,7 +190,7 @@ def _secret(name: str, config: Config, pod: GatewayPod) -> Plain:
     return {
         "name": name,
         "certificates": [certificate(one) for one in found],
-        "object": _trace.secret_object(name, pod),
+        "object": _why.secret_object(name, pod),
     }
 
 

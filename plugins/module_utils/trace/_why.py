@@ -26,6 +26,13 @@ def named(item: Manifest) -> str:
     return f"{item['kind']} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
 
 
+def secret_object(name: str, pod: GatewayPod) -> str:
+    """Name the Secret behind a certificate as istiod calls it: kubernetes://NAME, in the pods' namespace."""
+    bare = name.partition("://")[2] or name
+    space, _slash, secret = bare.rpartition("/")
+    return f"Secret {space or pod.manifest['metadata']['namespace']}/{secret}"
+
+
 def fits(pattern: str, host: str) -> bool:
     """Whether a Gateway's or VirtualService's hostname takes a host; `NAMESPACE/` before it is left out."""
     pattern = pattern.rpartition("/")[2].lower()
