@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _findings, _ports, _publish
+from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _findings, _ports
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
@@ -19,6 +19,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _fiel
 from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot
 from ansible_collections.edgeway.istio.plugins.module_utils.model import _shapes
 from ansible_collections.edgeway.istio.plugins.module_utils.publish import _write
+from ansible_collections.edgeway.istio.plugins.module_utils.publish._service_ports import port_findings
 
 Manifest = dict[str, Any]
 
@@ -117,7 +118,7 @@ def ensure(options: Options, cluster: Cluster) -> Result:
     if live is None and (options.selector is None or options.state == "absent"):
         return _without_service(options)
     change = _change(live, options)
-    found = _publish.port_findings([change], services, force=options.force)
+    found = port_findings([change], services, force=options.force)
     problems = [f"{finding.reason} {finding.cure}" for finding in found]
     if problems:
         raise _write.ApplyError(problems)
