@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _calls
+from ansible_collections.edgeway.istio.plugins.module_utils import _arguments
+from ansible_collections.edgeway.istio.plugins.module_utils.calls import _forwarding_info
 from ansible_collections.edgeway.istio.plugins.plugin_utils._in_process import InProcess
 
 
@@ -13,4 +14,4 @@ class ActionModule(InProcess):
     """Ansible's way to find the action."""
 
     spec = _arguments.FORWARDING_INFO
-    call = staticmethod(_calls.forwarding_info)
+    call = staticmethod(_forwarding_info.call)

@@ -33,6 +33,11 @@ class ClusterError(Exception):
         self.cure = cure
         super().__init__(f"{message} {cure}".rstrip())
 
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """What a module returns beside the message."""
+        return {}
+
 
 class UnreachableError(ClusterError):
     """No answer from the API server, or no way to find it."""

@@ -24,7 +24,13 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings import (
 )
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._snapshot import Snapshot
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._view import View
-from ansible_collections.edgeway.istio.plugins.module_utils.findings._world import ERROR, UNKNOWN, WARNING, Finding
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._world import (
+    ERROR,
+    UNKNOWN,
+    WARNING,
+    Finding,
+    SilenceError,
+)
 from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import Model
 
 CODES = (
@@ -131,10 +137,6 @@ _CHECKS = (
     _access.check,
     _edge.check,
 )
-
-
-class SilenceError(ValueError):
-    """The option `silence` can't be used."""
 
 
 def findings(model: Model, snapshot: Snapshot | None = None, *, edges: Sequence[str] = ()) -> list[Finding]:

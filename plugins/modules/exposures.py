@@ -206,10 +206,11 @@ endpoints:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _calls
+from ansible_collections.edgeway.istio.plugins.module_utils.calls import _exposures
 
 
 def main() -> None:
-    _calls.answer(AnsibleModule(argument_spec=_arguments.EXPOSURES, supports_check_mode=True), _calls.exposures)
+    _calls.answer(AnsibleModule(argument_spec=_arguments.EXPOSURES, supports_check_mode=True), _exposures.call)
 
 
 if __name__ == "__main__":

@@ -129,11 +129,12 @@ findings:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _calls
+from ansible_collections.edgeway.istio.plugins.module_utils.calls import _exposures_info
 
 
 def main() -> None:
     _calls.answer(
-        AnsibleModule(argument_spec=_arguments.EXPOSURES_INFO, supports_check_mode=True), _calls.exposures_info
+        AnsibleModule(argument_spec=_arguments.EXPOSURES_INFO, supports_check_mode=True), _exposures_info.call
     )
 
 

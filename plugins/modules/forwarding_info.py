@@ -99,11 +99,12 @@ checks:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _calls
+from ansible_collections.edgeway.istio.plugins.module_utils.calls import _forwarding_info
 
 
 def main() -> None:
     _calls.answer(
-        AnsibleModule(argument_spec=_arguments.FORWARDING_INFO, supports_check_mode=True), _calls.forwarding_info
+        AnsibleModule(argument_spec=_arguments.FORWARDING_INFO, supports_check_mode=True), _forwarding_info.call
     )
 
 

@@ -166,11 +166,12 @@ service:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _calls
+from ansible_collections.edgeway.istio.plugins.module_utils.calls import _gateway_service
 
 
 def main() -> None:
     _calls.answer(
-        AnsibleModule(argument_spec=_arguments.GATEWAY_SERVICE, supports_check_mode=True), _calls.gateway_service
+        AnsibleModule(argument_spec=_arguments.GATEWAY_SERVICE, supports_check_mode=True), _gateway_service.call
     )
 
 

@@ -73,6 +73,10 @@ class Finding:
         }
 
 
+class SilenceError(ValueError):
+    """The option `silence` can't be used."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One way to enter a route.

@@ -48,6 +48,10 @@ class StaleError(ClusterError):
             "then run again.",
         )
 
+    @property
+    def told(self) -> Mapping[str, Any]:
+        return {"changed": self.written, "stale": self.pods}
+
 
 def _some(lacks: Sequence[str]) -> str:
     shown = ", ".join(lacks[:3])
