@@ -19,9 +19,9 @@ def call(params: Mapping[str, Any], check: bool) -> Json:
     del check
     cluster = connect(params)
     services = cluster.find("v1", "Service")
-    sets, warnings = _published.sets(cluster, services, params["sets"])
+    sets, known, warnings = _published.sets(cluster, services, params["sets"], whole=params["findings"])
     findings = []
     if params["findings"]:
-        found = _looking.look(cluster, None, known={("", "Service"): services}, edges=params["edges"])
+        found = _looking.look(cluster, None, known={**known, ("", "Service"): services}, edges=params["edges"])
         findings = [finding.as_dict() for finding in found]
     return {"changed": False, "sets": sets, "findings": findings, "diff": [], "warnings": warnings}

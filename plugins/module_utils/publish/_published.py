@@ -21,27 +21,37 @@ _OURS = {_kinds.MANAGED_BY: "edgeway"}
 
 
 def sets(
-    cluster: Cluster, services: Sequence[Manifest], names: Collection[str] = ()
-) -> tuple[list[Manifest], list[str]]:
-    """Return each set, or those of `names`, and warnings about what may not be read. `services` are all there are."""
+    cluster: Cluster, services: Sequence[Manifest], names: Collection[str] = (), *, whole: bool = False
+) -> tuple[list[Manifest], dict[tuple[str, str], list[Manifest]], list[str]]:
+    """Return each set, or those of `names`, and warnings about what may not be read. `services` are all there are.
+
+    In between, by group and kind, what was listed whole: all but Secrets and ConfigMaps if `whole`, else nothing.
+    """
     warnings: list[str] = []
     versions: list[tuple[str, str]] = [("v1", "ConfigMap"), ("v1", "Secret")]
     for kind in _kinds.KINDS:
         if kind.group:
             served = cluster.served(kind.group).get(kind.name, ())
             versions += [(f"{kind.group}/{served[0]}", kind.name)] if served else []
+    known: dict[tuple[str, str], list[Manifest]] = {}
 
     def read(entry: tuple[str, str]) -> list[Manifest]:
+        version, kind = entry
+        group = _kinds.split(version)[0]
         try:
-            return cluster.find(entry[0], entry[1], None, _OURS)
+            # Other people's Secrets and ConfigMaps are none of our business
+            found = cluster.find(version, kind, None, None if whole and group else _OURS)
         except RefusedError as refused:
             if refused.status != 403:
                 raise
-            warnings.append(f"{entry[1]} objects may not be listed, so none is shown. {refused.cure}")
+            warnings.append(f"{kind} objects may not be listed, so none is shown. {refused.cure}")
             return []
+        if whole and group:
+            known[group, kind] = found
+        return found
 
-    found = [item for items in cluster.every(read, versions) for item in items]
-    return described(found, services, names), warnings
+    objects = [item for items in cluster.every(read, versions) for item in items]
+    return described(objects, services, names), known, warnings
 
 
 def described(objects: Iterable[Manifest], services: Sequence[Manifest], names: Collection[str] = ()) -> list[Manifest]:
