@@ -31,15 +31,22 @@ class Ended:
         return " ".join(self.said.split())
 
 
-def command(path: str, *arguments: str, **variables: Any) -> list[str]:
+def command(path: str, *arguments: str, inventory: pathlib.Path = INVENTORY, **variables: Any) -> list[str]:
     """How it is started, in the folder ROOT."""
-    return ["ansible-playbook", "--inventory", str(INVENTORY), path, *arguments, "--extra-vars", json.dumps(variables)]
+    return ["ansible-playbook", "--inventory", str(inventory), path, *arguments, "--extra-vars", json.dumps(variables)]
 
 
-def playbook(path: str, *arguments: str, check: bool = True, timeout: float = 300, **variables: Any) -> Ended:
+def playbook(
+    path: str,
+    *arguments: str,
+    inventory: pathlib.Path = INVENTORY,
+    check: bool = True,
+    timeout: float = 300,
+    **variables: Any,
+) -> Ended:
     """Run it; AssertionError with all that it said if it fails and `check` is on."""
     ended = subprocess.run(
-        command(path, *arguments, **variables),
+        command(path, *arguments, inventory=inventory, **variables),
         cwd=ROOT,
         env=os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
         capture_output=True,
