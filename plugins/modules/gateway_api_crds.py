@@ -107,7 +107,7 @@ def read(module: AnsibleModule, path: Path) -> list:
         found = [each for file in files for each in _yaml.documents(file.read_text())]
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"path: {error}. Give a file or folder of the Gateway API's definitions.")
-    bundle = [each for each in found if _bundle.bundle_version(each)]
+    bundle = [each for each in found if isinstance(each, dict) and _bundle.bundle_version(each)]
     if not bundle:
         module.fail_json(msg=f"path: {path} holds no object of a Gateway API bundle. Give a file or folder that does.")
     return bundle

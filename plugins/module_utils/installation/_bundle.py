@@ -50,7 +50,7 @@ def established(definition: Mapping[str, Any]) -> bool:
 
 def bundle_version(manifest: Mapping[str, Any]) -> tuple[int, ...]:
     """`v1.6.0` as (1, 6, 0, 1), `v1.6.0-rc.1` as (1, 6, 0, 0, 1): a candidate is older. () without the annotation."""
-    text = str((manifest["metadata"].get("annotations") or {}).get(_BUNDLE, ""))
+    text = str(((manifest.get("metadata") or {}).get("annotations") or {}).get(_BUNDLE, ""))
     match = re.fullmatch(r"v(\d+)\.(\d+)\.(\d+)(?:-(.+))?", text)
     if not match:
         return ()

@@ -109,9 +109,10 @@ def test_only_what_we_wrote_is_removed(run: RunModule, server: Server, bundle: P
     assert server.get("CustomResourceDefinition", "", "b") is None
 
 
-def test_a_path_without_a_bundle_is_refused(run: RunModule, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["kind: ConfigMap\nmetadata: {name: a}\n", "kind: List\n", "- one\n- two\n", "text"])
+def test_a_path_without_a_bundle_is_refused(run: RunModule, tmp_path: Path, text: str) -> None:
     assert "path:" in run("gateway_api_crds", path=str(tmp_path / "nowhere.yaml"))["msg"]
-    (tmp_path / "other.yaml").write_text("kind: ConfigMap\nmetadata: {name: a}\n")
+    (tmp_path / "other.yaml").write_text(text)
     assert (
         "holds no object of a Gateway API bundle" in run("gateway_api_crds", path=str(tmp_path / "other.yaml"))["msg"]
     )
