@@ -1,12 +1,14 @@
-"""Run make targets one after the other: steps.py [--keep-going] [--show TARGET] TITLE TARGET...
+"""Run make targets one after the other: steps.py [--keep-going] [--show TARGET] [--record FILE] TITLE TARGET...
 
 Each target's output goes to .cache/log/TARGET.log. The terminal shows what is being built or awaited and for how long,
-at the end what passed; after a failure the last lines of the log and where it is.
+at the end what passed; after a failure the last lines of the log and where it is. A record is a page of Markdown with a
+row for each target: how it ended, when, and on which commit.
 """
 
 import argparse
 import collections
 import dataclasses
+import datetime
 import os
 import pathlib
 import re
@@ -30,6 +32,9 @@ ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 ACTIVITY = re.compile(r"^(?:TASK|PLAY|RUNNING HANDLER) \[(.*)\]")
 # What molecule says when it goes on to its next action, which may be tests and not tasks
 ACTION = re.compile(r"^INFO +\[(.+)\] Executing$")
+# pytest's last line, of which a scenario has one for each of its parts
+COUNTS = re.compile(r"^=+ (.*\b(?:passed|failed|errors?)\b.*) in [0-9.]+s.* =+$")
+HEAD = ["| target | result | took | what it says | when | commit |", "| --- | --- | --- | --- | --- | --- |"]
 
 
 @dataclasses.dataclass(slots=True)
@@ -204,6 +209,38 @@ def summary(title: str, steps: list[Step], console: rich.console.Console) -> Non
         console.print(f"make {title}: passed in {took}", highlight=False)
 
 
+def said(step: Step) -> str:
+    """What a step says of itself: the tests it counted, or its last line."""
+    lines = [ANSI.sub("", line).strip() for line in step.log.read_text(errors="replace").splitlines()]
+    counts = [match[1] for line in lines if (match := COUNTS.match(line))]
+    return "; ".join(counts) or step.last.replace("|", " ")
+
+
+def commit(page: pathlib.Path) -> str:
+    """The commit that is checked out, with a mark where files other than the page differ from it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", ".", f":!{page}")
+    return git("rev-parse", "--short", "HEAD") + (", with changes" if changed else "")
+
+
+def record(file: pathlib.Path, title: str, steps: list[Step], on: str) -> None:
+    """Write what ended into the page, in the place of what it said of the same targets."""
+    rows: dict[str, str] = {}
+    if file.exists():
+        found = [line for line in file.read_text().splitlines() if line.startswith("| `")]
+        rows = {line.split("`")[1]: line for line in found}
+    today = datetime.datetime.now(datetime.UTC).date()
+    for step in steps:
+        if step.state in ("passed", "failed"):
+            cells = (f"`{step.target}`", step.state, duration(step.seconds), said(step), str(today), on)
+            rows[step.target] = f"| {' | '.join(cells)} |"
+    intro = f"Written by `make {title}`: the last run of each of its targets, and the commit that it ran on."
+    file.write_text("\n".join(["# What passed last", "", intro, "", *HEAD, *rows.values(), ""]))
+
+
 def interrupt(_signal: int, _frame: types.FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -212,15 +249,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep-going", action="store_true", help="run the targets after a failed one too")
     parser.add_argument("--show", default="", help="print what this target said")
+    parser.add_argument("--record", type=pathlib.Path, help="keep each target's result in this page")
     parser.add_argument("title")
     parser.add_argument("targets", nargs="+")
     options = parser.parse_args()
     console = rich.console.Console()
     steps = [Step(target) for target in options.targets]
     signal.signal(signal.SIGTERM, interrupt)
+    on = commit(options.record) if options.record else ""
     try:
         for step in steps:
             run(step, console)
+            if options.record:
+                record(options.record, options.title, steps, on)
             console.print(f"{step.target} {step.state}, {duration(step.seconds)}", highlight=False)
             if step.target == options.show:
                 console.print(step.log.read_text(), markup=False, highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ STEPS = pathlib.Path(__file__).parents[3] / "tools/steps.py"
 MAKEFILE = """
 good: ; @echo "TASK [build] ***"; echo "12 passed"
 bad: ; @echo "first"; echo "what is wrong" >&2; exit 3
+counts: ; @echo "=== 3 passed, 1 skipped in 0.10s ==="; echo "== 2 passed in 73.78s (0:01:13) =="; echo end
 slow: ; @echo "TASK [wait] ***"; sleep 30
 """
 
@@ -66,6 +67,31 @@ def test_a_stopped_run_is_not_a_passed_one(folder: pathlib.Path) -> None:
         process.kill()
     assert process.returncode == 1
     assert "make demo: stopped after " in said
+
+
+def test_a_record_keeps_the_last_result_of_each_target(folder: pathlib.Path) -> None:
+    for command in (
+        ["init", "--quiet"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--allow-empty", "-mx"],
+    ):
+        subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
+    run(folder, "--keep-going", "--record", "last.md", "test", "bad", "counts", "good")
+    page = (folder / "last.md").read_text()
+    rows = {line.split("`")[1]: line.split(" | ") for line in page.splitlines() if line.startswith("| `")}
+    assert {name: row[1] for name, row in rows.items()} == {"bad": "failed", "counts": "passed", "good": "passed"}
+    assert rows["counts"][3] == "3 passed, 1 skipped; 2 passed"
+    head = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert {row[5].removesuffix(" |") for row in rows.values()} == {head.stdout.strip()}
+    (folder / "Makefile").write_text(MAKEFILE.replace("bad: ; ", "bad: ; @echo mended; exit 0; "))
+    run(folder, "--record", "last.md", "test", "bad")
+    again = (folder / "last.md").read_text()
+    assert [line for line in again.splitlines() if "`bad`" not in line] == [
+        line for line in page.splitlines() if "`bad`" not in line
+    ]
+    assert "| `bad` | passed |" in again
+    assert again.count(", with changes |") == 1
 
 
 def test_says_what_is_going_on_now() -> None:
