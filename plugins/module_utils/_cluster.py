@@ -362,6 +362,8 @@ def connect(options: Mapping[str, Any]) -> Cluster:
             "Install it for the interpreter that runs this module: pip install kubernetes.",
         ) from error
     given = {name: value for name, value in options.items() if name in AUTH_ARG_SPEC and value is not None}
+    # What an earlier call has read is the default: it mustn't lend this one its certificate
+    kubernetes.client.Configuration.set_default(None)
     try:
         # kubernetes.core's own reading of its options, without the discovery requests that its client begins with
         auth = core._create_auth_spec(None, **given)

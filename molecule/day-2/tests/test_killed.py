@@ -68,8 +68,8 @@ def own(lab: Lab, api: str, set_name: str) -> Iterator[ExposureSet]:
 
 
 def start(own: ExposureSet) -> subprocess.Popen[bytes]:
-    variables = {"exposures_set": own.name, "exposures_api": own.api, "edgeway_exposures": AFTER}
-    return subprocess.Popen(command("playbooks/expose.yml", **variables), cwd=ROOT, stdout=subprocess.DEVNULL)
+    run = command("playbooks/expose.yml", exposures_set=own.name, exposures_api=own.api, edgeway_exposures=AFTER)
+    return subprocess.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

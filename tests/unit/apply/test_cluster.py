@@ -230,6 +230,17 @@ def test_a_token_and_more_headers_are_sent(server: Server, monkeypatch: pytest.M
     }
 
 
+def test_one_user_has_nothing_of_the_one_before(server: Server, tmp_path: Path) -> None:
+    first = server.kubeconfig()
+    for name in ("client-certificate", "client-key"):
+        (tmp_path / name).write_text("")
+        first["users"][0]["user"][name] = str(tmp_path / name)
+    first["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    assert connect({"kubeconfig": first})._pool.connection_pool_kw["cert_file"]
+    cluster = connect({"host": server.url, "api_key": "second", "validate_certs": False})
+    assert cluster._pool.connection_pool_kw["cert_file"] is None
+
+
 def test_names_of_kinds_in_paths() -> None:
     assert [_objects.plural(kind) for kind in ("NetworkPolicy", "IngressClass", "Gateway", "Service")] == [
         "networkpolicies", "ingressclasses", "gateways", "services",
