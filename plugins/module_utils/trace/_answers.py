@@ -115,4 +115,6 @@ def backend_trouble(
 
 
 def _poor(probe: Probe) -> bool:
-    return bool(probe.failure) or (probe.status >= 500 and not probe.from_backend)
+    """Whether nothing says that the backend answered. Where it waits for the client to speak first, silence doesn't."""
+    silent = not (probe.status or probe.first or probe.tls_version)
+    return bool(probe.failure) or silent or (probe.status >= 500 and not probe.from_backend)

@@ -239,9 +239,18 @@ class World:
         """Change an object in place, lists too."""
         before = self.get(kind, namespace, name)
         self._undo.append(lambda: self._put_back(kind, before))
-        after = copy.deepcopy(before)
-        change(after)
-        self.cluster.request("PUT", self._path(kind, namespace, name), body=after)
+        live = before
+        for attempt in range(5):
+            after = copy.deepcopy(live)
+            change(after)
+            try:
+                self.cluster.request("PUT", self._path(kind, namespace, name), body=after)
+                return
+            except RefusedError as refused:
+                # A controller may have written its status in between
+                if refused.status != 409 or attempt == 4:
+                    raise
+            live = self.get(kind, namespace, name)
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
         before = self.get(kind, namespace, name)

@@ -226,6 +226,24 @@ def test_what_envoy_alone_leaves_out_is_the_backend_s_fault() -> None:
     assert named(facts) == "backend"
 
 
+def test_a_silent_connection_does_not_speak_for_a_backend_that_envoy_leaves_out() -> None:
+    def change(parts: list[Json]) -> None:
+        tcp = {"@type": "x.TcpProxy", "cluster": sound.CLUSTER}
+        listener(parts)["filter_chains"] = [{"filters": [{"typed_config": tcp}]}]
+
+    facts = replace(dumped(change), target=replace(sound.facts().target, protocol="TCP", host=""))
+    silent = sound.probes(status=0, headers={}, certificates=(), tls_version="", first="")
+    assert named(replace(facts, probes=silent)) is None
+    pod = facts.pods[0]
+    assert pod.config is not None
+    ejected = _envoy.Endpoint("10.0.0.9", 8080, "HEALTHY", ("failed_outlier_check",))
+    config = replace(pod.config, endpoints={sound.CLUSTER: (ejected,)})
+    facts = replace(facts, pods=(replace(pod, config=config),))
+    assert named(replace(facts, probes=silent)) == "backend"
+    speaks = sound.probes(status=0, headers={}, certificates=(), tls_version="", first="hello")
+    assert named(replace(facts, probes=speaks)) is None
+
+
 def test_tls_to_a_backend_that_does_not_connect() -> None:
     tls = {"name": "envoy.transport_sockets.tls", "typed_config": {}}
 
