@@ -125,16 +125,16 @@ class Node:
             return None
         return value
 
-    def choice(self, key: str, choices: Sequence[str], default: str | None = None) -> str | None:
+    def choice(self, key: str, choices: Sequence[str]) -> str | None:
         """Read one of `choices`, whatever its case."""
         value = self.text(key)
         if value is None:
-            return default
+            return None
         for choice in choices:
             if choice.lower() == value.lower():
                 return choice
         self.add(key, f"`{shown(value)}` is not known", f"Write {quoted(choices)}")
-        return default
+        return None
 
     def number(self, key: str, low: int, high: int, cure: str = "") -> int | None:
         """Read a whole number between `low` and `high`; a text of digits counts as one, as templates yield texts."""

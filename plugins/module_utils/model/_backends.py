@@ -114,10 +114,8 @@ class BackendReader:
         port = node.number("port", 1, 65535)
         if "port" not in node:
             node.add("port", "is missing", "Write the port of the Service (not of its pods), or of the outside host")
-        weight = 1
-        if not mirror:
-            weight_given = node.number("weight", 0, 1_000_000)
-            weight = 1 if weight_given is None else weight_given
+        weight = None if mirror else node.number("weight", 0, 1_000_000)
+        weight = 1 if weight is None else weight
         service = node.text("service")
         host = node.text("host")
         tls = _origination(node)
@@ -220,11 +218,10 @@ def read_traffic(node: Node, protocol: str | None) -> Traffic | None:
 def _outliers(node: Node) -> OutlierDetection | None:
     """Read `outlier_detection`: a map, or false to switch it off."""
     default = OutlierDetection()
-    if not isinstance(node.raw("outlier_detection"), Mapping):
+    value = node.raw("outlier_detection")
+    if not isinstance(value, Mapping):
         return default if node.flag("outlier_detection", default=True) else None
-    part = node.node("outlier_detection", _OUTLIER)
-    if part is None:
-        raise AssertionError("it is a map")
+    part = Node(value, node.at("outlier_detection"), node.log, _OUTLIER)
     counts = {key: part.number(key, 0, 1000) for key in _OUTLIER[:3]}
     local = counts["consecutive_local_origin_failures"]
     result = OutlierDetection(

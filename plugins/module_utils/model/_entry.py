@@ -189,7 +189,7 @@ def _redirect_http(node: Node, protocol: str | None, port: int | None, gateway: 
 def _dedicated(
     node: Node, namespace: str | None, name: str | None, port: int | None, gateway: Gateway
 ) -> DedicatedService | None:
-    choice = node.choice("expose", ("port", "service"), "port")
+    choice = node.choice("expose", ("port", "service"))
     kind = node.choice("service_type", ("ClusterIP", "NodePort", "LoadBalancer"))
     policy = node.choice("external_traffic_policy", ("Cluster", "Local"))
     if choice != "service":

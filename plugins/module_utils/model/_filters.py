@@ -34,7 +34,7 @@ def read_rewrite(node: Node) -> Rewrite | None:
         return None
     if isinstance(node.raw("rewrite"), Mapping) and not part.given("hostname", "path"):
         node.add("rewrite", "is empty", "Give `hostname` or `path`")
-    full, prefix = _target(part, full="full", prefix="prefix")
+    full, prefix = _target(part)
     return Rewrite(_plain_hostname(part), full, prefix)
 
 
@@ -46,29 +46,29 @@ def read_redirect(node: Node) -> Redirect | None:
         node.add("redirect", "leads back to where it came from", "Give `scheme`, `hostname`, `port` or `path`")
     scheme = part.choice("scheme", ("http", "https"))
     port = part.number("port", 1, 65535)
-    full, prefix = _target(part, full="full", prefix="prefix")
+    full, prefix = _target(part)
     status = part.number("status", 300, 399)
     if status is not None and status not in (301, 302, 303, 307, 308):
         part.add("status", f"{status} is no redirect that can be sent", "Write 301, 302, 303, 307 or 308")
     return Redirect(scheme, _plain_hostname(part), port, full, prefix, status or 302)
 
 
-def _target(node: Node, *, full: str, prefix: str) -> tuple[str | None, str | None]:
+def _target(node: Node) -> tuple[str | None, str | None]:
     """Read the new path of a rewrite or redirect: (full, prefix), one of them at most."""
-    part = node.node("path", (full, prefix))
+    part = node.node("path", ("full", "prefix"))
     if part is None:
         return None, None
-    given = part.given(full, prefix)
+    given = part.given("full", "prefix")
     if len(given) != 1:
         if part.mapped and not part.strange:
-            cure = f"Write `{full}` to replace the path, `{prefix}` to replace the matched prefix"
+            cure = "Write `full` to replace the path, `prefix` to replace the matched prefix"
             node.add("path", f"holds {len(given)} new paths, one is expected", cure)
         return None, None
     text = part.text(given[0])
     if text is None:
         return None, None
     check_path(part, given[0], text)
-    return (text, None) if given[0] == full else (None, text.rstrip("/") or "/")
+    return (text, None) if given[0] == "full" else (None, text.rstrip("/") or "/")
 
 
 def _plain_hostname(node: Node) -> str | None:

@@ -43,9 +43,9 @@ def read_gateway(value: object, path: str, log: Log, default: Gateway, *, gatewa
         selector,
         node.text("class_name", SUBDOMAIN, "the name of a GatewayClass", DNS_CURE) or default.class_name,
         _existing(node, namespace) or default.existing,
-        node.choice("scope", ("shared", "exposure"), default.scope) or default.scope,
+        node.choice("scope", ("shared", "exposure")) or default.scope,
         node.flag("deploy", default.deploy),
-        node.choice("service_type", ("ClusterIP", "NodePort", "LoadBalancer"), default.service_type),
+        node.choice("service_type", ("ClusterIP", "NodePort", "LoadBalancer")) or default.service_type,
         _allowed_routes(node) or default.allowed_routes,
     )
     if result.existing:

@@ -72,7 +72,7 @@ def _path_match(node: Node) -> tuple[str, str]:
         _check_regex(part, kind, text, starts_with_slash=True)
         return kind, text
     check_path(part, kind, text)
-    if kind == "prefix" and text != "/":
+    if kind == "prefix":
         text = text.rstrip("/") or "/"  # the Gateway API takes /x and /x/ for the same prefix
     return kind, text
 
@@ -155,10 +155,8 @@ def _grpc(node: Node, headers: tuple[ValueMatch, ...], query: tuple[ValueMatch, 
     service = part.text("service", _GRPC_SERVICE, "a gRPC service", "Write it with its package: `pkg.v1.Service`")
     method = part.text("method", _GRPC_METHOD, "a gRPC method", "Write the method's name alone")
     if "service" not in part:
-        if "method" in part:
-            part.add("service", "is missing", "Say whose method is meant")
-        elif isinstance(node.raw("grpc"), Mapping):
-            part.add("service", "is missing", "Give the service, and a method where only that is meant")
+        both = "Give the service, and a method where only that is meant"
+        part.add("service", "is missing", "Say whose method is meant" if "method" in part else both)
     if method:
         return Match("exact", f"/{service}/{method}", None, headers, (), (service or "", method))
     return Match("prefix", f"/{service}", None, headers, (), (service or "", None))

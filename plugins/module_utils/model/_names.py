@@ -33,7 +33,7 @@ def read_labels(node: Node, key: str) -> Pairs | None:
         text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
         if text is None:
             node.log.add(path, f"is {kind_of(value)}, a text is expected", "Put it in quotes")
-        elif len(text) > 63 or not _LABEL_VALUE.fullmatch(text):
+        elif not _LABEL_VALUE.fullmatch(text):
             node.log.add(path, f"`{shown(text)}` is not the value of a label", "Write it as Kubernetes shows it")
         else:
             result.append((name, text))

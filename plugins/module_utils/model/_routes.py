@@ -25,9 +25,9 @@ def read_routes(node: Node, protocol: str | None, reader: BackendReader, *, gate
     if "backend" in node and "routes" in node:
         node.add("backend", "can't stand beside `routes`", "`backend` is short for one route with one backend")
     if "backend" in node:
-        part = node.node("backend", BACKEND)
-        backend = reader.one(part) if part is not None else None
-        if part is not None and "weight" in part:
+        part = Node(node.raw("backend"), node.at("backend"), node.log, BACKEND)
+        backend = reader.one(part)
+        if "weight" in part:
             part.add("weight", "means nothing with a single backend", "Drop it, or write `routes` with `backends`")
         return (Route(backends=(backend,) if backend else (), at=node.at("backend")),)
     found = node.items("routes")

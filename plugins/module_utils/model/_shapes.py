@@ -422,8 +422,8 @@ def wildcard_over(hostnames: Iterable[str]) -> str | None:
     for wild in wilds:
         if all(name.endswith(wild[1:]) for name in names):
             return wild
-    # A name that isn't a wildcard needs a label for the star to stand for.
-    tails = [name[2:].split(".") if name.startswith("*.") else name.split(".")[1:] for name in names]
+    # The star of the new one stands for the first label at least.
+    tails = [name.split(".")[1:] for name in names]
     common: list[str] = []
     for labels in zip(*(reversed(tail) for tail in tails), strict=False):
         if len(set(labels)) > 1:

@@ -29,7 +29,7 @@ def read_tls(node: Node, protocol: str | None, gateway: Gateway, *, gateway_api:
         return None
     secret = part.text("secret", SUBDOMAIN, "the name of a Secret", DNS_CURE)
     namespace = part.text("namespace", LABEL, DNS_RULE, DNS_CURE) or gateway.namespace
-    mode = part.choice("mode", ("SIMPLE", "MUTUAL"), "SIMPLE") or "SIMPLE"
+    mode = part.choice("mode", ("SIMPLE", "MUTUAL")) or "SIMPLE"
     version = part.choice("min_version", ("1.2", "1.3"))
     if version is not None and gateway_api:
         cure = "Set `meshConfig.tlsDefaults.minProtocolVersion` for the mesh, or use `api: istio`"
