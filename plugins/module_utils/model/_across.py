@@ -48,6 +48,11 @@ class _Use:
     def protocol(self) -> str:
         return "HTTP" if self.redirect else self.exposure.protocol
 
+    @property
+    def own_service(self) -> bool:
+        """Tell whether the port is on a Service of its own; a redirect's is on the shared one always."""
+        return self.exposure.service is not None and not self.redirect
+
     def matches(self) -> list[tuple[Match, str]]:
         """Return what it takes, each with the field that says so."""
         if self.redirect:
@@ -149,10 +154,11 @@ class Across:
                 elif use.family == "TCP":
                     message = f"port {port} is taken by {one.at} ({one.name}), and TCP has no names to tell them apart"
                     self.add(two, use.path, message, "Give each its own port")
-                elif not use.redirect and not first.redirect and (one.service is None) != (two.service is None):
+                elif use.own_service != first.own_service:
                     message = f"port {port} is exposed in another way by {one.at} ({one.name})"
-                    self.add(two, f"{two.at}.expose", message, "Publish both in the same way, or on two ports")
-                elif one.service is not None and two.service is not None and not use.redirect:
+                    field = "redirect_http" if use.redirect else "expose"
+                    self.add(two, f"{two.at}.{field}", message, "Publish both in the same way, or on two ports")
+                elif use.own_service:
                     message = f"port {port} has a Service of its own for {one.at} ({one.name})"
                     self.add(two, f"{two.at}.expose", message, "A port of the VIP is one Service's: give it another")
             if first.family != "TCP":
