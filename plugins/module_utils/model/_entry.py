@@ -10,6 +10,7 @@ best it can, so that one run finds everything.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Log, Node, quoted, shown
@@ -55,9 +56,9 @@ def read_exposure(
     value: object, path: str, log: Log, default: Gateway, *, domain: str, gateway_api: bool
 ) -> Exposure | None:
     """Read one entry of the list; None where too little of it can be read."""
-    node = Node(value, path, log, _EXPOSURE)
-    raw_name = node.raw("name")
+    raw_name = value.get("name") if isinstance(value, Mapping) else None
     log.exposure = raw_name if isinstance(raw_name, str) and LABEL.fullmatch(raw_name) else ""
+    node = Node(value, path, log, _EXPOSURE)
     name = _required(node, "name", LABEL, "Write one: it names the objects")
     namespace = _required(node, "namespace", LABEL, "Write the one of the backends: the routes lie there too")
     protocol = _protocol(node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,20 @@ def test_there_are_enough() -> None:
     assert all(cure for cures in CURES.values() for cure in cures)
 
 
+def whose(case: dict[str, Any], path: str) -> str:
+    """Return the name of the exposure that a path leads to, where it has a sound one."""
+    found = re.match(r"exposures\[([0-9]+)\]", path)
+    entry = spelt_out(case)[int(found[1])] if found else None
+    name = entry.get("name") if isinstance(entry, dict) else None
+    return name if isinstance(name, str) and re.fullmatch("[a-z0-9-]{1,62}[a-z0-9]|[a-z0-9]", name) else ""
+
+
 @pytest.mark.parametrize("case", CASES, ids=[case["about"] for case in CASES])
 def test_wrong_list(case: dict[str, Any]) -> None:
     error = refused(case)
     assert [f"{problem.path}: {problem.message}" for problem in error.problems] == case["errors"]
     assert [problem.cure for problem in error.problems] == CURES[case["about"]]
+    assert [problem.exposure for problem in error.problems] == [whose(case, one.path) for one in error.problems]
     assert all(str(problem) in str(error) for problem in error.problems)
 
 
