@@ -23,7 +23,8 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.path} ({self.exposure})" if self.exposure else self.path
-        return ". ".join(part.rstrip(".") for part in (f"{place}: {self.message}", self.cure) if part) + "."
+        text = ". ".join(part.rstrip(".") for part in (f"{place}: {self.message}", self.cure) if part)
+        return text if text.endswith("?") else f"{text}."
 
 
 @dataclass(slots=True)
@@ -57,6 +58,11 @@ def kind_of(value: object) -> str:
     if isinstance(value, Iterable):
         return "a list"
     return f"of type {type(value).__name__}"
+
+
+def as_text(value: object) -> str:
+    """Say how to write what isn't a text and should be one."""
+    return "Write one text" if isinstance(value, (Mapping, list, tuple)) else "Put it in quotes"
 
 
 def quoted(words: Iterable[str]) -> str:
@@ -106,6 +112,10 @@ class Node:
         """Return those of `keys` that the user wrote, in their order."""
         return [key for key in keys if key in self._items]
 
+    def says_nothing(self) -> bool:
+        """Tell whether it is a map without a key. One that nobody knows is told already."""
+        return self.mapped and not self._items
+
     def text(self, key: str, pattern: re.Pattern[str] | None = None, rule: str = "", cure: str = "") -> str | None:
         """Read a text. A whole number counts as one, since YAML takes the quotes away from `version: 1`."""
         value = self._items.get(key)
@@ -114,7 +124,7 @@ class Node:
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str):
-            self.add(key, f"is {kind_of(value)}, a text is expected", "Put it in quotes")
+            self.add(key, f"is {kind_of(value)}, a text is expected", as_text(value))
             return None
         value = str(value)  # plain, where Ansible passes a marked subclass
         if not value:

@@ -13,7 +13,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.model._names import 
     DNS_RULE,
     LABEL,
     SUBDOMAIN,
-    hostname_cure,
+    host_cure,
     is_address,
     read_labels,
 )
@@ -162,14 +162,17 @@ class BackendReader:
         for key in node.given("namespace", "subset"):
             node.add(key, "is for Services of the cluster", f"Drop it: an outside host has no {key}")
         address = node.text("address")
-        if address is not None and not is_address(address) and hostname_cure(address) is not None:
-            node.add("address", f"`{shown(address)}` is neither an IP address nor a DNS name", "Write one of them")
+        if address is not None and not is_address(address):
+            address = address.lower()
+            if host_cure(address) is not None:
+                node.add("address", f"`{shown(address)}` is neither an IP address nor a DNS name", "Write one of them")
         if is_address(host):
             cure = f"Write `host: some.name` and `address: {host}`"
             node.add("host", f"`{host}` is an address, a name is expected", cure)
             return None
-        if host.startswith("*") or hostname_cure(host) is not None:
-            node.add("host", f"`{shown(host)}` is not a DNS name", hostname_cure(host) or "Name one host, no wildcard")
+        wrong = host_cure(host)
+        if wrong is not None:
+            node.add("host", f"`{shown(host)}` is not a DNS name", wrong)
             return None
         if "." not in host:
             cure = f"Write its full name; a Service of the cluster is a `service: {host}`"
@@ -193,7 +196,7 @@ def _origination(node: Node) -> Origination | None:
     if part is None:
         return None
     sni = part.text("sni")
-    if sni is not None and (sni.startswith("*") or hostname_cure(sni.lower()) is not None):
+    if sni is not None and host_cure(sni.lower()) is not None:
         part.add("sni", f"`{shown(sni)}` is not a DNS name", "Write the name that the backend's certificate has")
     authority = part.text("ca_secret", SUBDOMAIN, "the name of a Secret", DNS_CURE)
     client = part.text("client_secret", SUBDOMAIN, "the name of a Secret", DNS_CURE)

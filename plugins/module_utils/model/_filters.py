@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from http import HTTPStatus
 
-from ansible_collections.edgeway.istio.plugins.module_utils._reader import Log, Node, kind_of, quoted, shown
+from ansible_collections.edgeway.istio.plugins.module_utils._reader import Log, Node, as_text, kind_of, quoted, shown
 from ansible_collections.edgeway.istio.plugins.module_utils.model._matches import METHODS, check_path
-from ansible_collections.edgeway.istio.plugins.module_utils.model._names import HEADER_VALUE, TOKEN, hostname_cure
+from ansible_collections.edgeway.istio.plugins.module_utils.model._names import HEADER_VALUE, TOKEN, host_cure
 from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import (
     Cors,
     HeaderChange,
@@ -32,7 +31,7 @@ def read_rewrite(node: Node) -> Rewrite | None:
     part = node.node("rewrite", ("hostname", "path"))
     if part is None:
         return None
-    if isinstance(node.raw("rewrite"), Mapping) and not part.given("hostname", "path"):
+    if part.says_nothing():
         node.add("rewrite", "is empty", "Give `hostname` or `path`")
     full, prefix = _target(part)
     return Rewrite(_plain_hostname(part), full, prefix)
@@ -42,7 +41,7 @@ def read_redirect(node: Node) -> Redirect | None:
     part = node.node("redirect", ("scheme", "hostname", "port", "path", "status"))
     if part is None:
         return None
-    if isinstance(node.raw("redirect"), Mapping) and not part.given("scheme", "hostname", "port", "path"):
+    if not part.strange and part.mapped and not part.given("scheme", "hostname", "port", "path"):
         node.add("redirect", "leads back to where it came from", "Give `scheme`, `hostname`, `port` or `path`")
     scheme = part.choice("scheme", ("http", "https"))
     port = part.number("port", 1, 65535)
@@ -75,7 +74,7 @@ def _plain_hostname(node: Node) -> str | None:
     text = node.text("hostname")
     if text is None:
         return None
-    cure = "Name one host, no wildcard" if text.startswith("*") else hostname_cure(text.lower())
+    cure = host_cure(text.lower())
     if cure is not None:
         node.add("hostname", f"`{shown(text)}` is not a DNS name", cure)
     return text.lower()
@@ -85,7 +84,7 @@ def read_header_change(node: Node, key: str) -> HeaderChange | None:
     part = node.node(key, ("set", "add", "remove"))
     if part is None:
         return None
-    if isinstance(node.raw(key), Mapping) and not part.given("set", "add", "remove"):
+    if part.says_nothing():
         node.add(key, "is empty", "Give `set`, `add` or `remove`")
     seen: dict[str, str] = {}
     changes: dict[str, list[tuple[str, str]]] = {"set": [], "add": []}
@@ -94,7 +93,7 @@ def read_header_change(node: Node, key: str) -> HeaderChange | None:
             _header_name(node.log, path, name, seen)
             text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
             if text is None:
-                node.log.add(path, f"is {kind_of(value)}, a text is expected", "Put it in quotes")
+                node.log.add(path, f"is {kind_of(value)}, a text is expected", as_text(value))
             elif not HEADER_VALUE.fullmatch(text):
                 node.log.add(path, "is empty, too long, or holds control characters", "Write a header's value")
             else:

@@ -27,9 +27,6 @@ _PLACE = re.compile(rf"({LABEL.pattern}/)?{LABEL.pattern}")
 def read_gateway(value: object, path: str, log: Log, default: Gateway, *, gateway_api: bool) -> Gateway:
     """Read a gateway; what isn't written is taken from `default`."""
     node = Node(value, path, log, _GATEWAY)
-    if not gateway_api:
-        for key in node.given("class_name", "scope", "deploy", "service_type", "allowed_routes"):
-            node.add(key, "is for the Gateway API only", "Leave it out, or set `api: gateway_api`")
     namespace = node.text("namespace", LABEL, DNS_RULE, DNS_CURE) or default.namespace
     service = node.text("service", LABEL, DNS_RULE, DNS_CURE) or default.service
     selector = read_labels(node, "selector")
@@ -48,7 +45,10 @@ def read_gateway(value: object, path: str, log: Log, default: Gateway, *, gatewa
         node.choice("service_type", ("ClusterIP", "NodePort", "LoadBalancer")) or default.service_type,
         _allowed_routes(node) or default.allowed_routes,
     )
-    if result.existing:
+    if not gateway_api:
+        for key in node.given("class_name", "scope", "deploy", "service_type", "allowed_routes"):
+            node.add(key, "is for the Gateway API only", "Leave it out, or set `api: gateway_api`")
+    elif result.existing:
         for key in node.given("deploy", "service_type", "scope", "allowed_routes", "class_name"):
             node.add(key, "can't be said of a Gateway that isn't ours", "Drop it, or drop `existing`")
     elif result.deploy and result.scope == "shared" and not service.endswith(f"-{result.class_name}"):

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Log, Node, quoted, shown
 from ansible_collections.edgeway.istio.plugins.module_utils.model._names import HEADER_VALUE, TOKEN
@@ -41,7 +40,7 @@ def read_matches(node: Node) -> tuple[Match, ...]:
 
 def _match(value: object, path: str, log: Log) -> Match:
     node = Node(value, path, log, _MATCH)
-    if isinstance(value, Mapping) and not node.given(*_MATCH):
+    if node.says_nothing():
         log.add(path, "is empty", f"Give {quoted(_MATCH)}; drop `matches` to take every request")
     method = node.choice("method", METHODS)
     headers = _value_matches(node, "headers")
@@ -136,10 +135,10 @@ def _value_matches(node: Node, key: str) -> tuple[ValueMatch, ...]:
             continue
         if given[0] == "regex":
             _check_regex(part, "regex", text)
+        elif key == "query" and len(text) > 1024:
+            part.add("exact", f"is {len(text)} characters long, 1024 are allowed", "Write a shorter value")
         elif not HEADER_VALUE.fullmatch(text):
             part.add("exact", "holds control characters, or is too long", "Write what clients send")
-        if key == "query" and len(text) > 1024:
-            part.add(given[0], f"is {len(text)} characters long, 1024 are allowed", "Write a shorter value")
         result.append(ValueMatch(label, text, given[0] == "regex"))
     if len(result) > 16:
         node.add(key, f"holds {len(result)} matches, 16 are allowed", "Split the route")

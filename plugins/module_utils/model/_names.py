@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from ansible_collections.edgeway.istio.plugins.module_utils._reader import Node, kind_of, shown
+from ansible_collections.edgeway.istio.plugins.module_utils._reader import Node, as_text, kind_of, shown
 from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import Pairs
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -32,7 +32,7 @@ def read_labels(node: Node, key: str) -> Pairs | None:
             node.log.add(path, f"`{shown(name)}` is not the key of a label", "Write it as Kubernetes shows it")
         text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
         if text is None:
-            node.log.add(path, f"is {kind_of(value)}, a text is expected", "Put it in quotes")
+            node.log.add(path, f"is {kind_of(value)}, a text is expected", as_text(value))
         elif not _LABEL_VALUE.fullmatch(text):
             node.log.add(path, f"`{shown(text)}` is not the value of a label", "Write it as Kubernetes shows it")
         else:
@@ -50,6 +50,15 @@ def is_address(text: str) -> bool:
     return True
 
 
+def host_cure(name: str) -> str | None:
+    """Say how to write the name of one host, or None when it is right already."""
+    if name.startswith("*"):
+        return "Name one host, no wildcard"
+    if is_address(name.strip("[]")):
+        return "An address is no name: write a DNS name"
+    return hostname_cure(name)
+
+
 def hostname_cure(name: str) -> str | None:
     """Say how to write a hostname (a wildcard is allowed as its first label), or None when it is right already."""
     if name == "*":
@@ -64,7 +73,7 @@ def hostname_cure(name: str) -> str | None:
         try:
             return f"Write `{name.encode('idna').decode()}`"
         except UnicodeError:
-            return "Write it in its ASCII form, xn--..."
+            return "Write it in its ASCII form, which starts with `xn--`"
     if name.endswith("."):
         return f"Write `{shown(name.rstrip('.'))}`"
     rest = name.removeprefix("*.")
