@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.edgeway.istio.plugins.filter.to_manifests import FilterModule
-from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api
+from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api, _ports
 from ansible_collections.edgeway.istio.plugins.module_utils._model import Gateway, ModelError, parse
 from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import short, wildcard_over
 from unit.model.lists import BASES, CERTIFICATE, KEY
@@ -141,6 +142,49 @@ def test_more_than_sixteen_services_in_one_other_namespace() -> None:
     assert [one["name"] for grant in grants for one in grant["spec"]["to"]] == names
 
 
+def many(base: dict[str, Any], count: int, **fields: str) -> list[dict[str, Any]]:
+    """Make exposures that differ in a field each: `{}` in it stands for a number."""
+    return [
+        {**base, "name": f"x{at}", **{key: yaml.safe_load(text.format(at)) for key, text in fields.items()}}
+        for at in range(count)
+    ]
+
+
+ON_ITS_OWN = {"class_name": "other", "deploy": True, "service": "own-other"}
+
+
+@pytest.mark.parametrize(
+    ("exposures", "count"),
+    [
+        (many(TCP, 65, port="70{:02d}"), 65),
+        (many(TCP, 64, port="70{:02d}"), 0),
+        (many(TLS, 65, hostnames="[h{}.example]"), 65),
+        (many(TLS, 64, hostnames="[h{}.example]"), 0),
+        (many(HTTP, 65, port="70{:02d}"), 65),
+        # Of one port, or with one certificate, all share a listener
+        (many(HTTP, 70, hostnames="[h{}.example]"), 0),
+        (many(HTTPS, 70, hostnames="[h{}.example]"), 0),
+        # A redirect's port counts too, and once
+        ([*many(TCP, 62, port="70{:02d}"), *many({**HTTPS, "redirect_http": True}, 2, hostnames="[h{}.example]")], 0),
+        ([*many(TCP, 63, port="70{:02d}"), {**HTTPS, "redirect_http": True}], 65),
+        # What hangs on another Gateway doesn't
+        ([{**HTTP, "gateway": {"existing": "theirs"}}, *many(TCP, 65, port="70{:02d}")], 65),
+        ([{**HTTP, "gateway": ON_ITS_OWN}, *many(TCP, 64, port="70{:02d}")], 0),
+        ([{**HTTP, "expose": "service"}, *many(TCP, 64, port="70{:02d}")], 0),
+    ],
+)
+def test_how_many_listeners_a_gateway_has(exposures: list[dict[str, Any]], count: int) -> None:
+    named = [{**entry, "name": f"x{at}"} for at, entry in enumerate(exposures)]
+    try:
+        parse(named, api="gateway_api")
+        told = []
+    except ModelError as error:
+        told = [f"{problem.path}: {problem.message}" for problem in error.problems]
+    at = f"exposures[{len(exposures) - 1}].hostnames"
+    limit = f"{at}: brings its Gateway to {count} listeners, and the Gateway API allows 64"
+    assert told == ([limit] if count else [])
+
+
 def test_sixty_four_listeners_fit_and_more_take_a_gateway_each() -> None:
     exposures = [
         {**HTTPS, "name": f"s{number}", "hostnames": [f"s{number}.example"], "tls": {"secret": f"s{number}"}}
@@ -159,8 +203,10 @@ def test_names_that_clash_after_all() -> None:
     """The names in a list can't do it, but a model that was changed by hand can."""
     model = parse([TCP])
     twin = replace(model.exposures[0], port=7002)
-    with pytest.raises(ModelError, match="two exposures would both have VirtualService db/db"):
+    with pytest.raises(ModelError) as caught:
         _istio_api.generate(replace(model, exposures=(model.exposures[0], twin)))
+    said = "exposures: two exposures would both have VirtualService db/db. Give one of them another name."
+    assert str(caught.value) == said
 
 
 @pytest.mark.parametrize(
@@ -189,6 +235,7 @@ def test_short(name: str, limit: int, result: str) -> None:
         (["example.com", "www.example.com"], "*.com"),
         (["*.a.example", "b.a.example"], "*.a.example"),
         (["*.a.example", "b.example"], "*.example"),
+        (["*.a.b.example", "*.c.b.example"], "*.b.example"),
         (["a.one", "a.two"], None),
         (["one", "two"], None),
         (["one", "a.one"], None),
@@ -201,7 +248,75 @@ def test_wildcard_over(names: list[str], wildcard: str | None) -> None:
     assert wildcard_over(names) == wildcard
 
 
+LONG = "a" * 63
+
+
+def test_names_are_cut_to_what_a_service_and_a_gateway_may_have() -> None:
+    """A Gateway's name leaves room for the `-istio` that Istio adds to it."""
+    entry = {**HTTPS, "name": LONG, "namespace": LONG, "redirect_http": True, "tls": {"secret": f"{LONG}.b"}}
+    manifests = _istio_api.generate(parse([{**entry, "expose": "service"}, TCP]))
+    assert {len(one["metadata"]["name"]) for one in of_kind(manifests, "Gateway")} == {len("db-db"), 57}
+    assert [len(one["metadata"]["name"]) for one in _ports.services(parse([{**entry, "expose": "service"}]))] == [63]
+    own = {"deploy": True, "scope": "exposure"}
+    [deployed] = parse([{**HTTP, "name": LONG, "namespace": LONG}], api="gateway_api", gateway=own).exposures
+    assert len(deployed.gateway.service) == 63
+    assert deployed.gateway.service.endswith("-istio")
+
+
+def test_the_objects_of_a_host_have_its_whole_name() -> None:
+    host = f"{LONG}.{LONG}.example"
+    manifests = _istio_api.generate(parse([{**HTTP, "backend": {"host": host, "port": 80}}]))
+    for kind in ("DestinationRule", "ServiceEntry"):
+        assert [one["metadata"]["name"] for one in of_kind(manifests, kind)] == [f"default-{host}"]
+    longest = ".".join([LONG, LONG, LONG, "a" * 61])
+    manifests = _istio_api.generate(parse([{**HTTP, "backend": {"host": longest, "port": 80}}]))
+    for kind in ("DestinationRule", "ServiceEntry"):
+        assert [len(one["metadata"]["name"]) for one in of_kind(manifests, kind)] == [253]
+
+
+# Outside hosts
+
+
+@pytest.mark.parametrize(
+    ("base", "backend", "protocol", "resolution", "endpoints"),
+    [
+        (HTTP, {}, "HTTP", "DNS", None),
+        (HTTPS, {}, "HTTP", "DNS", None),
+        (HTTPS, {"tls": {}}, "HTTPS", "DNS", None),
+        (TLS, {}, "TLS", "DNS", None),
+        (TCP, {"tls": {}}, "TCP", "DNS", None),
+        (TCP, {"address": "192.0.2.1"}, "TCP", "STATIC", [{"address": "192.0.2.1"}]),
+        (TCP, {"address": "DB.internal.example"}, "TCP", "DNS", [{"address": "db.internal.example"}]),
+    ],
+)
+def test_how_an_outside_host_is_made_known(
+    base: dict[str, Any], backend: dict[str, Any], protocol: str, resolution: str, endpoints: Any
+) -> None:
+    entry = {**base, "backend": {"host": "x.example", "port": 7001, **backend}}
+    [one] = of_kind(_istio_api.generate(parse([entry])), "ServiceEntry")
+    assert one["spec"]["ports"] == [{"number": 7001, "name": f"{protocol.lower()}-7001", "protocol": protocol}]
+    assert one["spec"]["resolution"] == resolution
+    assert one["spec"].get("endpoints") == endpoints
+
+
+# Order
+
+
+def test_of_two_that_ask_for_parameters_the_one_that_asks_for_more_comes_first() -> None:
+    queries = [{"a": {"exact": "1"}}, {"a": {"exact": "1"}, "b": {"exact": "1"}}]
+    routes = [{"matches": [{"query": one}], "backends": [{"service": f"s{len(one)}", "port": 80}]} for one in queries]
+    [service] = of_kind(_istio_api.generate(parse([{**HTTP, "backend": None, "routes": routes}])), "VirtualService")
+    assert [len(rule["match"][0]["queryParams"]) for rule in service["spec"]["http"]] == [2, 1]
+
+
 # Secrets and what is shared
+
+
+def test_a_secret_beside_listeners_without_one() -> None:
+    given = {**HTTPS, "name": "zz", "tls": {"certificate": CERTIFICATE, "private_key": KEY}}
+    for exposures in ([TCP, HTTPS, given], [given, HTTPS, TCP]):
+        manifests = _istio_api.generate(parse([{**one, "port": 7001 + at} for at, one in enumerate(exposures)]))
+        assert [one["metadata"]["name"] for one in of_kind(manifests, "Secret")] == ["shop-zz-tls"]
 
 
 def test_secrets_are_named_after_the_first_with_that_content() -> None:

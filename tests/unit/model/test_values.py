@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
 from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api
-from ansible_collections.edgeway.istio.plugins.module_utils._model import Model, ModelError, parse
+from ansible_collections.edgeway.istio.plugins.module_utils._model import (
+    METHODS,
+    PROXY_PORTS,
+    Model,
+    ModelError,
+    OutlierDetection,
+    Problem,
+    Rewrite,
+    Traffic,
+    parse,
+)
+from ansible_collections.edgeway.istio.plugins.module_utils._reader import kind_of, quoted
 from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import target_port
 from unit.model.lists import BASES, CERTIFICATE, KEY, spelt_out
 
@@ -163,6 +175,194 @@ def test_long_values() -> None:
         assert len(errors_of({"route": {"cors": {"allow_origins": origins}}})) == wrong
 
 
+HEADERS = {f"x-{number}": "a" for number in range(17)}
+MATCHED = {name: {"exact": "a"} for name in HEADERS}
+ORIGIN = {"allow_origins": ["*"]}
+WORDS = [f"x-{number}" for number in range(65)]
+
+
+@pytest.mark.parametrize(
+    ("case", "field", "message", "cure"),
+    [
+        ({"match": {"path": {"exact": "/" + "a" * 1024}}}, "matches[0].path.exact",
+         "is 1025 characters long, 1024 are allowed", "Write a shorter path"),
+        ({"match": {"path": {"regex": "/" + "a" * 1024}}}, "matches[0].path.regex",
+         "is 1025 characters long, 1024 are allowed", "Write a shorter regex"),
+        ({"match": {"query": {"q": {"regex": "a" * 1025}}}}, "matches[0].query.q.regex",
+         "is 1025 characters long, 1024 are allowed", "Write a shorter regex"),
+        ({"match": {"query": {"q": {"exact": "a" * 4097}}}}, "matches[0].query.q.exact",
+         "is 4097 characters long, 1024 are allowed", "Write a shorter value"),
+        ({"match": {"headers": {"x": {"exact": "a" * 4097}}}}, "matches[0].headers.x.exact",
+         "holds control characters, or is too long", "Write what clients send"),
+        ({"match": {"headers": MATCHED}}, "matches[0].headers", "holds 17 matches, 16 are allowed", "Split the route"),
+        ({"match": {"query": MATCHED}}, "matches[0].query", "holds 17 matches, 16 are allowed", "Split the route"),
+        ({"match": {"headers": {"a" * 257: {"exact": "a"}}}}, f"matches[0].headers.{'a' * 257}",
+         f"`{'a' * 77}...` is not the name of a header", "Use letters, digits and dashes"),
+        ({"route": {"request_headers": {"set": HEADERS}}}, "request_headers.set",
+         "holds 17 headers, 16 are allowed", "Change fewer"),
+        ({"route": {"request_headers": {"add": HEADERS}}}, "request_headers.add",
+         "holds 17 headers, 16 are allowed", "Change fewer"),
+        ({"route": {"response_headers": {"remove": list(HEADERS)}}}, "response_headers.remove",
+         "holds 17 headers, 16 are allowed", "Change fewer"),
+        ({"route": {"cors": {"allow_origins": [f"https://{word}" for word in WORDS]}}}, "cors.allow_origins",
+         "holds 65, 64 are allowed", "Name fewer"),
+        ({"route": {"cors": {**ORIGIN, "allow_headers": WORDS}}}, "cors.allow_headers",
+         "holds 65, 64 are allowed", "Name fewer"),
+        ({"route": {"cors": {**ORIGIN, "expose_headers": WORDS}}}, "cors.expose_headers",
+         "holds 65, 64 are allowed", "Name fewer"),
+        ({"route": {"cors": {**ORIGIN, "allow_methods": ["GET"] * 10}}}, "cors.allow_methods",
+         "holds 10, 9 are allowed", "Name fewer"),
+        ({"route": {"timeout": "a" * 80}}, "timeout", f"`{'a' * 80}` is not a duration",
+         "Write a number with its unit, such as `5s`, `250ms` or `1m30s`"),
+        ({"route": {"timeout": "a" * 81}}, "timeout", f"`{'a' * 77}...` is not a duration",
+         "Write a number with its unit, such as `5s`, `250ms` or `1m30s`"),
+    ],
+)  # fmt: skip
+def test_what_is_too_long_or_too_much(case: dict[str, Any], field: str, message: str, cure: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        parse(spelt_out(case))
+    [problem] = caught.value.problems
+    assert (problem.path, problem.message, problem.cure) == (f"exposures[0].routes[0].{field}", message, cure)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"match": {"query": {"q": {"exact": "a"}, "Q": {"exact": "b"}}}},
+        {"match": {"query": {"host": {"exact": "a"}}}},
+        {"match": {"headers": {"a" * 256: {"regex": "a.*"}}}},
+        {"match": {"query": {"q": {"regex": "a" * 1024}}}},
+        {"match": {"headers": {"x": {"regex": "a" * 1024}}}},
+        {"routes": [{"redirect": {"scheme": "HTTPS"}}]},
+        {"routes": [{"redirect": {"hostname": "a.example"}}]},
+        {"routes": [{"redirect": {"port": 8443}}]},
+        {"routes": [{"redirect": {"path": {"full": "/a"}}}]},
+        *({"routes": [{"redirect": {"port": 1, "status": status}}]} for status in (301, 302, 303, 307, 308)),
+        {"route": {"rewrite": {"hostname": "a.example"}}},
+        {"route": {"rewrite": {"path": {"prefix": "/"}}}},
+        {"route": {"retries": {"attempts": 100}}},
+        {"route": {"retries": {"attempts": 1, "codes": [400, "503", 511]}}},
+        {"route": {"request_headers": {"remove": ["x-a"]}}},
+        {"route": {"cors": {**ORIGIN, "allow_headers": WORDS[:64], "expose_headers": ["*", "x-a"]}}},
+        {"route": {"cors": {**ORIGIN, "expose_headers": WORDS[:64], "allow_methods": list(METHODS)}}},
+        {"route": {"mirror": {"service": "a", "port": 80, "percent": 1}}},
+        {"routes": [{"backends": [{"service": f"s{number}", "port": 80} for number in range(16)]}]},
+        {"routes": [{"backends": [{"service": "a", "port": 80, "weight": weight}]} for weight in (1_000_000,)]},
+        {"routes": [{"backends": [{"service": "a", "port": 80, "weight": 0}, {"service": "b", "port": 80}]}]},
+        {"http": {"node_port": 1, "port": 65535}},
+        {"http": {"hostnames": ["*." + "a." * 125 + "a"]}},
+        {"http": {"traffic": {"outlier_detection": {
+            "consecutive_local_origin_failures": 0, "consecutive_gateway_errors": 1}}}},
+        {"http": {"traffic": {"outlier_detection": {
+            "consecutive_local_origin_failures": 0, "consecutive_5xx_errors": 1000}}}},
+        {"http": {"gateway": {"selector": {"a" * 63: "b" * 63}}}},
+        {"list": [
+            {**BASES["tcp"], "name": f"x{number}", "port": 7000 + number,
+             "backend": {"host": f"x{number}.example", "port": 1, "address": f"192.0.2.{number}"}}
+            for number in range(2)
+        ]},
+    ],
+)  # fmt: skip
+def test_what_is_taken_just_so(case: dict[str, Any]) -> None:
+    assert errors_of(case) == []
+
+
+@pytest.mark.parametrize(
+    "case", [{"http": {"hostnames": ["*." + "a." * 125 + "ab"]}}, {"http": {"gateway": {"selector": {"a": "b" * 64}}}}]
+)
+def test_one_letter_too_many(case: dict[str, Any]) -> None:
+    assert len(errors_of(case)) == 1
+
+
+@pytest.mark.parametrize("port", sorted(PROXY_PORTS))
+def test_no_port_of_the_proxy_can_be_published(port: int) -> None:
+    assert errors_of({"tcp": {"port": port}}) == [f"exposures[0].port: {port} is used by Istio's proxy itself"]
+
+
+def test_the_ports_of_the_proxy() -> None:
+    assert {15000, 15001, 15006, 15020, 15021, 15090} <= PROXY_PORTS
+
+
+def test_what_is_not_said() -> None:
+    route = {"backends": [{"service": "a", "port": 80}], "mirror": {"service": "b", "port": 80}}
+    [entry] = sound({"routes": [{**route, "cors": ORIGIN, "retries": {"attempts": 1}}]}).exposures
+    [one] = entry.routes
+    assert one.mirror is not None
+    assert one.mirror.percent == 100
+    assert one.cors is not None
+    assert one.cors.max_age == 5
+    assert [backend.weight for backend in one.backends] == [1]
+    for written, ejects in (({}, True), ({"outlier_detection": True}, True), ({"outlier_detection": False}, False)):
+        [entry] = sound({"http": {"traffic": written}}).exposures
+        assert entry.traffic == Traffic(outlier_detection=OutlierDetection() if ejects else None)
+
+
+@pytest.mark.parametrize(("written", "read"), [("/b/", "/b"), ("/", "/"), ("/b", "/b")])
+def test_a_prefix_has_no_slash_at_its_end(written: str, read: str) -> None:
+    [entry] = sound({"match": {"path": {"prefix": written}}}).exposures
+    assert entry.routes[0].matches[0].path == read
+    [entry] = sound({"route": {"rewrite": {"path": {"prefix": written}}}}).exposures
+    assert entry.routes[0].rewrite == Rewrite(prefix=read)
+
+
+@pytest.mark.parametrize(
+    ("gateway", "selector"),
+    [
+        ({}, (("app", "gw"),)),
+        ({"service": "istio-ingressgateway"}, (("app", "gw"),)),
+        ({"namespace": "team"}, (("istio", "ingressgateway"),)),
+        ({"service": "istio-public"}, (("istio", "public"),)),
+        ({"service": "public"}, (("istio", "public"),)),
+        ({"service": "public", "selector": {"b": 1, "a": "x"}}, (("a", "x"), ("b", "1"))),
+    ],
+)
+def test_the_pods_of_another_gateway(gateway: dict[str, Any], selector: tuple[tuple[str, str], ...]) -> None:
+    """Those of the default one are known where it is the same Service; else Istio's charts say their labels."""
+    model = parse([{**BASES["http"], "gateway": gateway}], gateway={"selector": {"app": "gw"}})
+    assert model.exposures[0].gateway.selector == selector
+
+
+def test_a_prefix_that_stays_is_no_problem_in_the_gateway_api() -> None:
+    assert errors_of({"route": {"rewrite": {"path": {"prefix": "/"}}}}, "gateway_api") == []
+    matches = [{"path": {"prefix": "/"}}]
+    assert errors_of({"routes": [{"matches": matches, "redirect": {"path": {"prefix": "/"}}}]}, "gateway_api") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "nothing"),
+        (True, "a boolean"),
+        (1, "a number"),
+        (1.5, "a number"),
+        ("a", "a text"),
+        ({}, "a map"),
+        ([], "a list"),
+        (set(), "a list"),
+        (date(2026, 1, 1), "of type date"),
+    ],
+)
+def test_kinds_of_values(value: Any, said: str) -> None:
+    assert kind_of(value) == said
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (Problem("a.b", "is wrong"), "a.b: is wrong."),
+        (Problem("a.b", "is wrong.", "Mend it."), "a.b: is wrong. Mend it."),
+        (Problem(".a", "is wrong"), ".a: is wrong."),
+        (Problem("a", "is not known", "Did you mean `b`?", "web"), "a (web): is not known. Did you mean `b`?"),
+    ],
+)
+def test_how_a_problem_reads(problem: Problem, text: str) -> None:
+    assert str(problem) == text
+
+
+def test_words_in_a_row() -> None:
+    assert [quoted(["a", "b", "c"][:count]) for count in (1, 2, 3)] == ["`a`", "`a` or `b`", "`a`, `b` or `c`"]
+
+
 @pytest.mark.parametrize(
     "cors",
     [
@@ -284,6 +484,13 @@ def test_types_of_a_deployed_gateways_service(kind: str) -> None:
     assert model.gateway.service_type == kind
 
 
+@pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer", None])
+def test_types_of_a_service_of_its_own(kind: str | None) -> None:
+    [entry] = parse([{**BASES["http"], "expose": "service", "service_type": kind and kind.lower()}]).exposures
+    assert entry.service is not None
+    assert entry.service.type == (kind or "LoadBalancer")
+
+
 @pytest.mark.parametrize("policy", ["Cluster", "Local"])
 def test_policies_of_a_service_of_its_own(policy: str) -> None:
     [entry] = parse([{**BASES["http"], "expose": "service", "external_traffic_policy": policy}]).exposures
@@ -292,7 +499,14 @@ def test_policies_of_a_service_of_its_own(policy: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("allowed_routes", {"from": "All"}), ("class_name", "x"), ("scope", "shared"), ("deploy", True)]
+    ("key", "value"),
+    [
+        ("allowed_routes", {"from": "All"}),
+        ("class_name", "x"),
+        ("scope", "shared"),
+        ("deploy", True),
+        ("service_type", "NodePort"),
+    ],
 )
 def test_what_only_a_gateway_of_ours_in_the_gateway_api_can_be_told(key: str, value: Any) -> None:
     for gateway, api, message in (
@@ -301,8 +515,8 @@ def test_what_only_a_gateway_of_ours_in_the_gateway_api_can_be_told(key: str, va
     ):
         with pytest.raises(ModelError) as caught:
             parse([{**BASES["http"], "gateway": gateway}], api=api)
-        told = {problem.path: problem.message for problem in caught.value.problems}
-        assert told[f"exposures[0].gateway.{key}"] == message
+        told = [(problem.path, problem.message) for problem in caught.value.problems]
+        assert told == [(f"exposures[0].gateway.{key}", message)]
 
 
 BACKENDS = [{"service": "web", "port": 80}]
