@@ -123,7 +123,6 @@ def parse(
         log.add("exposures", f"is {kind_of(exposures)}, a list is expected", "Write a list of exposures")
     else:
         for index, item in enumerate(exposures):
-            log.exposure = ""
             place = f"exposures[{index}]"
             entry = read_exposure(item, place, log, default, domain=cluster_domain, gateway_api=gateway_api)
             if entry is not None:

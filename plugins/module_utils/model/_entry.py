@@ -154,7 +154,7 @@ def _hostnames(node: Node, protocol: str | None) -> tuple[str, ...]:
     if protocol == "TCP":
         node.add("hostnames", "means nothing with TCP, which carries no name", "Drop it: the port alone decides")
         return ()
-    if not found and not any(problem.path.startswith(node.at("hostnames")) for problem in node.log.problems):
+    if not node.raw("hostnames"):
         node.add("hostnames", "is empty", "Give a hostname, or drop the field to take every name")
     result: dict[str, str] = {}
     for path, text in found:

@@ -180,8 +180,10 @@ def read_cors(node: Node) -> Cors | None:
 def _words(node: Node, key: str, limit: int) -> dict[str, str]:
     """Read a list of texts by path; an empty list is a mistake."""
     found = node.texts(key)
-    if found == [] and node.raw(key) == []:
+    if found is None:
+        return {}
+    if not node.raw(key):
         node.add(key, "is empty", "Give at least one, or drop the field")
-    if found is not None and len(found) > limit:
+    if len(found) > limit:
         node.add(key, f"holds {len(found)}, {limit} are allowed", "Name fewer")
-    return dict(found or ())
+    return dict(found)

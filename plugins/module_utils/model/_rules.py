@@ -29,6 +29,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import
     Gateway,
     Match,
     Model,
+    Origination,
     Redirect,
     Route,
     Subset,
@@ -258,7 +259,11 @@ def destination_rules(model: Model) -> list[Manifest]:
         how = traffic.get(host, Traffic())
         policy = _traffic_policy(how, outside=first.outside)
         levels = [
-            {"port": {"number": port}, **_traffic_policy(how, outside=first.outside), "tls": _origination(backend)}
+            {
+                "port": {"number": port},
+                **_traffic_policy(how, outside=first.outside),
+                "tls": _origination(host, backend.tls),
+            }
             for port, backend in sorted(ports.items())
             if backend.tls is not None
         ]
@@ -305,11 +310,8 @@ def _traffic_policy(traffic: Traffic, *, outside: bool) -> Manifest:
     return policy
 
 
-def _origination(backend: Backend) -> Manifest:
-    tls = backend.tls
-    if tls is None:
-        raise AssertionError("the caller chose it so")
-    name = tls.sni or backend.fqdn
+def _origination(host: str, tls: Origination) -> Manifest:
+    name = tls.sni or host
     settings: Manifest = {"mode": "MUTUAL" if tls.client_secret else "SIMPLE", "sni": name}
     if tls.insecure:
         settings["insecureSkipVerify"] = True

@@ -167,6 +167,7 @@ ON_ITS_OWN = {"class_name": "other", "deploy": True, "service": "own-other"}
         # A redirect's port counts too, and once
         ([*many(TCP, 62, port="70{:02d}"), *many({**HTTPS, "redirect_http": True}, 2, hostnames="[h{}.example]")], 0),
         ([*many(TCP, 63, port="70{:02d}"), {**HTTPS, "redirect_http": True}], 65),
+        ([*many(TCP, 64, port="70{:02d}"), {**HTTPS, "redirect_http": True, "expose": "service"}], 65),
         # What hangs on another Gateway doesn't
         ([{**HTTP, "gateway": {"existing": "theirs"}}, *many(TCP, 65, port="70{:02d}")], 65),
         ([{**HTTP, "gateway": ON_ITS_OWN}, *many(TCP, 64, port="70{:02d}")], 0),
