@@ -52,3 +52,9 @@ def test_a_key_in_the_wrong_field_is_never_shown(field: str, content: str) -> No
     with pytest.raises(ModelError) as caught:
         parse(spelt_out({"https": {"tls": {field: content, "unknown": content}}}))
     assert "MIIE" not in str(caught.value)
+
+
+def test_what_is_said_in_place_of_a_key() -> None:
+    with pytest.raises(ModelError) as caught:
+        parse(spelt_out({"https": {"tls": {"secret": KEY}}}))
+    assert [one.message for one in caught.value.problems] == ["`(a private key)` is not the name of a Secret"]
