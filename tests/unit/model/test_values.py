@@ -434,6 +434,10 @@ def test_where_the_pods_listen(port: int, target: int) -> None:
     assert target_port(port, ()) == target
 
 
+def test_where_the_pods_listen_when_ten_thousand_more_is_no_port() -> None:
+    assert target_port(55_536, (55_536,)) == 20_000
+
+
 def test_what_counts_as_not_written() -> None:
     """Ansible fills options that were not given with None."""
     full = dict.fromkeys(("port", "hostnames", "tls", "routes", "gateway", "subsets", "traffic", "expose"))
