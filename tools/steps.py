@@ -213,7 +213,7 @@ def said(step: Step) -> str:
     """What a step says of itself: the tests it counted, or its last line."""
     lines = [ANSI.sub("", line).strip() for line in step.log.read_text(errors="replace").splitlines()]
     counts = [match[1] for line in lines if (match := COUNTS.match(line))]
-    return "; ".join(counts) or step.last.replace("|", " ")
+    return "; ".join(counts) or step.last.replace("|", " ").replace(f"{pathlib.Path.cwd()}/", "")
 
 
 def commit(page: pathlib.Path) -> str:
