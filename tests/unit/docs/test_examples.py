@@ -180,7 +180,7 @@ def runs_module(words: list[str]) -> bool:
 def runs_make(words: list[str]) -> bool:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
-    switches = set(re.findall(r"^(?:ifdef )?([A-Z_]+)(?: \?=|$)", makefile, re.MULTILINE)) | {"ARGS"}
+    switches = set(re.findall(r"^(?:ifdef )?([A-Z_]+)(?: \?=|$)", makefile, re.MULTILINE)) | {"ARGS", "ONLY"}
     return all(word.partition("=")[0] in switches if "=" in word else word in targets for word in words[1:])
 
 
