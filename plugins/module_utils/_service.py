@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +17,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._reader import Log
 from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _fields, _kinds
 from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot
 from ansible_collections.edgeway.istio.plugins.module_utils.model import _shapes
+from ansible_collections.edgeway.istio.plugins.module_utils.model._names import is_address
 from ansible_collections.edgeway.istio.plugins.module_utils.publish import _write
 from ansible_collections.edgeway.istio.plugins.module_utils.publish._service_ports import port_findings
 
@@ -94,9 +94,7 @@ def checked(options: Options) -> None:
                 log.add(f"{at}.node_port", f"{pinned} is in ports[{node_ports[pinned]}] already", "Choose another")
             node_ports.setdefault(pinned, index)
     for index, vip in enumerate(options.vips):
-        try:
-            ipaddress.ip_address(vip)
-        except ValueError:
+        if not is_address(vip):
             log.add(f"vips[{index}]", f"`{vip}` is not an IP address", "Write an address without a prefix length")
     if options.selector is not None and options.state == "present":
         if not options.selector:

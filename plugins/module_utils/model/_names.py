@@ -43,6 +43,7 @@ def read_labels(node: Node, key: str) -> Pairs | None:
 
 
 def is_address(text: str) -> bool:
+    """Tell an IP address, of either family, from a name."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

@@ -13,7 +13,6 @@ the order is made here, once for both.
 from __future__ import annotations
 
 import base64
-import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
+from ansible_collections.edgeway.istio.plugins.module_utils.model._names import is_address
 from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import (
     Backend,
     DedicatedService,
@@ -351,7 +351,7 @@ def service_entries(model: Model) -> list[Manifest]:
             "resolution": "DNS",
         }
         if backend.address:
-            spec["resolution"] = "STATIC" if _is_address(backend.address) else "DNS"
+            spec["resolution"] = "STATIC" if is_address(backend.address) else "DNS"
             spec["endpoints"] = [{"address": backend.address}]
         result.append(
             {
@@ -362,14 +362,6 @@ def service_entries(model: Model) -> list[Manifest]:
             }
         )
     return result
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def secrets(model: Model, done: Plan) -> list[Manifest]:

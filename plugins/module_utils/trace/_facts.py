@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -346,14 +345,6 @@ class Facts:
 
     def probe(self, place: str, at: str | None = None) -> Probe | None:
         return next((one for one in self.probes if one.place == place and at in (None, one.at)), None)
-
-
-def is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def ready(pod: Manifest) -> bool:

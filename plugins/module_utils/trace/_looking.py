@@ -25,6 +25,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._cluster import (
     ClusterError,
     RefusedError,
 )
+from ansible_collections.edgeway.istio.plugins.module_utils.model._names import is_address
 from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts, _match, _requests, _why
 from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import (
     Edge,
@@ -130,7 +131,7 @@ def look(cluster: Cluster, target: Target, options: Options) -> Facts:
 
 
 def _asks(target: Target, options: Options) -> bool:
-    return options.dns and bool(target.host) and not _facts.is_address(target.host)
+    return options.dns and bool(target.host) and not is_address(target.host)
 
 
 # Objects

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import RESERVED, Edge, Facts, is_address
+from ansible_collections.edgeway.istio.plugins.module_utils.model._names import is_address
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import RESERVED, Edge, Facts
 from ansible_collections.edgeway.istio.plugins.module_utils.trace._hops import BROKEN, OK, UNKNOWN, Hop
 
 
