@@ -93,9 +93,10 @@ class Contender:
     times: dict[str, list[float]] = field(default_factory=dict)
 
 
-def playbook(folder: Path, name: str, tasks: list[Json], *options: str) -> list[str]:
+def playbook(folder: Path, name: str, tasks: list[Json], *options: str, **play: Any) -> list[str]:
+    """Write a playbook; `play` are its keywords that differ from PLAY's."""
     path = folder / f"{name}.yml"
-    path.write_text(json.dumps([{**PLAY, "tasks": tasks}]), encoding="utf-8")
+    path.write_text(json.dumps([{**PLAY, **play, "tasks": tasks}]), encoding="utf-8")
     return ["ansible-playbook", "--inventory", "localhost,", *options, str(path)]
 
 
@@ -185,10 +186,8 @@ def race(cluster: Any, count: int, rounds: int) -> Iterator[list[Contender]]:
 def idle_playbook(rounds: int, *, facts: bool = False, holding: Sequence[Json] = ()) -> float:
     """Time a playbook without a task, that at most gathers facts or holds a list in a variable."""
     with tempfile.TemporaryDirectory() as name:
-        path = Path(name, "idle.yml")
         variables = {**PLAY["vars"], **({"sites": holding} if holding else {})}
-        path.write_text(json.dumps([{**PLAY, "gather_facts": facts, "vars": variables, "tasks": []}]), encoding="utf-8")
-        command = ["ansible-playbook", "--inventory", "localhost,", str(path)]
+        command = playbook(Path(name), "idle", [], gather_facts=facts, vars=variables)
         return statistics.median(run(command) for _turn in range(max(rounds, 3)))
 
 

@@ -13,7 +13,6 @@ import json
 import os
 import random
 import ssl
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,6 +22,7 @@ import urllib3
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, RefusedError, connect
 from memory_api import Server
 from memory_api.sample import namespace
+from outside.lab import wait_for
 
 Json = dict[str, Any]
 Step = tuple[str, Json, dict[str, str], str]
@@ -62,12 +62,12 @@ def scale(cluster: Cluster, item: Json, replicas: int) -> None:
     """Set a Deployment's replicas, and wait until it has as many."""
     path = f"/apis/apps/v1/namespaces/{item['metadata']['namespace']}/deployments/{item['metadata']['name']}"
     cluster.request("PATCH", path, body={"spec": {"replicas": replicas}}, content_type="application/merge-patch+json")
-    give_up = time.monotonic() + 180
-    while (live := cluster.request("GET", path)[0])["status"].get("readyReplicas", 0) != replicas or live["status"].get(
-        "replicas", 0
-    ) != replicas:
-        assert time.monotonic() < give_up, f"{path} hasn't {replicas} ready replicas: {live['status']}"
-        time.sleep(1)
+
+    def there() -> bool:
+        status = cluster.request("GET", path)[0]["status"]
+        return bool(status.get("replicas", 0) == status.get("readyReplicas", 0) == replicas)
+
+    wait_for(f"{replicas} ready replicas of {path}", there, seconds=180)
 
 
 @pytest.fixture(scope="module")

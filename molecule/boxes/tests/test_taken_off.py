@@ -2,7 +2,7 @@
 
 from integration.vip import suite
 from outside.lab import BOXES, Lab
-from outside.runs import playbook
+from outside.runs import Ended, playbook
 from outside.stream import Stream, http_attempt
 
 WRITTEN = "/etc/haproxy/vip.cfg /etc/systemd/system/haproxy.service.d /etc/keepalived/keepalived.conf"
@@ -10,9 +10,14 @@ WRITTEN = "/etc/haproxy/vip.cfg /etc/systemd/system/haproxy.service.d /etc/keepa
 
 def test_the_holder_is_taken_off_and_put_back(lab: Lab) -> None:
     (leaving,) = lab.holders()
+
+    def take_off() -> Ended:
+        limit = ("--limit", f"localhost,{leaving}")
+        return playbook("playbooks/vip.yml", *limit, inventory=BOXES, keepalived_state="absent")
+
     try:
         with Stream(http_attempt(lab.vip, "web.example"), rate=50, seconds=60) as stream:
-            playbook("playbooks/vip.yml", "--limit", f"localhost,{leaving}", inventory=BOXES, keepalived_state="absent")
+            take_off()
             stream.wait(2)
         assert stream.report.lost == 0, stream.report.losses
         host = lab.host(leaving)
@@ -20,10 +25,7 @@ def test_the_holder_is_taken_off_and_put_back(lab: Lab) -> None:
         host.check_output("! systemctl is-active haproxy keepalived")
         (staying,) = lab.holders()
         assert staying != leaving
-        again = playbook(
-            "playbooks/vip.yml", "--limit", f"localhost,{leaving}", inventory=BOXES, keepalived_state="absent"
-        )
-        assert again.changed == 0
+        assert take_off().changed == 0
     finally:
         playbook("playbooks/vip.yml", inventory=BOXES)
     suite.ready(lab, suite.machines(lab))
