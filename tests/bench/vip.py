@@ -25,7 +25,6 @@ from outside import stream
 from outside.lab import ROOT, Lab
 
 PAGE = ROOT / "docs/failover.md"
-BACKEND = trial.Target(80, host="web.example")
 
 
 class Bench:
@@ -72,7 +71,7 @@ class Bench:
             ("link cut", "link-cut", faults.link_cut),
             ("power lost", "node-lost", faults.node_lost),
         ):
-            row = self._series(f"{name}, through a backend", fault, self.count, BACKEND)
+            row = self._series(f"{name}, through a backend", fault, self.count, suite.BACKEND)
             lines.append(f"| {title} | a backend | {row} |")
         return "\n".join(lines)
 
@@ -152,8 +151,8 @@ class Bench:
         (holder,) = self.lab.holders()
         node_port = self.lab.ports()[80]
         ways = {
-            "the VIP": stream.http_attempt(self.lab.vip, BACKEND.host),
-            "the node port": stream.http_attempt(self.lab.machines[holder], BACKEND.host, port=node_port),
+            "the VIP": stream.http_attempt(self.lab.vip, suite.BACKEND.host),
+            "the node port": stream.http_attempt(self.lab.machines[holder], suite.BACKEND.host, port=node_port),
         }
         times = stream.in_turn(ways, count=250 * self.count)
         p99 = {name: statistics.quantiles(found, n=100)[98] for name, found in times.items()}

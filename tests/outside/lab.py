@@ -39,7 +39,8 @@ class Lab:
         return testinfra.get_host(
             f"ssh://root@{self.machines[name]}",
             ssh_identity_file=str(ssh / "id_ed25519"),
-            ssh_extra_args=f"-o UserKnownHostsFile={ssh / 'known_hosts'} -o LogLevel=ERROR",
+            ssh_extra_args=f"-o UserKnownHostsFile={ssh / 'known_hosts'} -o LogLevel=ERROR "
+            "-o StrictHostKeyChecking=accept-new",
             controlpersist=0,
             timeout=3,
         )

@@ -40,8 +40,16 @@ class Report:
 
     def __str__(self) -> str:
         text = f"{self.sent} sent, {self.lost} lost, longest gap {self.longest_gap * 1000:.0f} ms"
-        reasons = sorted({loss.reason for loss in self.losses})
-        return f"{text} ({'; '.join(reasons)})" if reasons else text
+        return f"{text} ({self.told})" if self.losses else text
+
+    @property
+    def told(self) -> str:
+        """Each reason with the times of its first and last loss."""
+        told = []
+        for reason in sorted({loss.reason for loss in self.losses}):
+            times = [loss.at for loss in self.losses if loss.reason == reason]
+            told.append(f"{len(times)} × {reason}, {min(times):.2f} to {max(times):.2f} s")
+        return "; ".join(told)
 
 
 def http_attempt(

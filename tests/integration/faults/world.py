@@ -230,7 +230,7 @@ class World:
     def patch(self, kind: str, namespace: str, name: str, change: Json) -> None:
         """Merge a change into an object; `mend` puts the whole object back."""
         before = self.get(kind, namespace, name)
-        self._undo.append(lambda: self._put_back(kind, before))
+        self._undo.append(lambda: self._put_back(before))
         self.cluster.request(
             "PATCH", self._path(kind, namespace, name), body=change, content_type="application/merge-patch+json"
         )
@@ -238,23 +238,12 @@ class World:
     def edit(self, kind: str, namespace: str, name: str, change: Callable[[Json], None]) -> None:
         """Change an object in place, lists too."""
         before = self.get(kind, namespace, name)
-        self._undo.append(lambda: self._put_back(kind, before))
-        live = before
-        for attempt in range(5):
-            after = copy.deepcopy(live)
-            change(after)
-            try:
-                self.cluster.request("PUT", self._path(kind, namespace, name), body=after)
-                return
-            except RefusedError as refused:
-                # A controller may have written its status in between
-                if refused.status != 409 or attempt == 4:
-                    raise
-            live = self.get(kind, namespace, name)
+        self._undo.append(lambda: self._put_back(before))
+        self._write(before, change)
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
         before = self.get(kind, namespace, name)
-        self._undo.append(lambda: self._put_back(kind, before))
+        self._undo.append(lambda: self._put_back(before))
         self.cluster.request("DELETE", self._path(kind, namespace, name))
 
     def create(self, manifest: Json) -> None:
@@ -283,25 +272,38 @@ class World:
         self._undo.append(lambda: shell(undo))
         shell(command)
 
-    def _put_back(self, kind: str, before: Json) -> None:
-        metadata = before["metadata"]
+    def _write(self, live: Json, change: Callable[[Json], None]) -> None:
+        """Change the object in place; a controller may write its status in between."""
+        kind, metadata = live["kind"], live["metadata"]
         namespace, name = metadata.get("namespace", ""), metadata["name"]
-        kept = {key: value for key, value in metadata.items() if key in ("name", "namespace", "labels", "annotations")}
-        for _attempt in range(5):
-            wanted = {**before, "metadata": dict(kept)}
-            wanted.pop("status", None)
+        for attempt in range(5):
+            after = copy.deepcopy(live)
+            change(after)
             try:
-                live = self.get(kind, namespace, name)
-            except RefusedError:
-                self.cluster.request("POST", self._path(kind, namespace), body=wanted)
-                break
-            wanted["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
-            try:
-                self.cluster.request("PUT", self._path(kind, namespace, name), body=wanted)
-                break
+                self.cluster.request("PUT", self._path(kind, namespace, name), body=after)
+                return
             except RefusedError as refused:
-                if refused.status != 409:
+                if refused.status != 409 or attempt == 4:
                     raise
+            live = self.get(kind, namespace, name)
+
+    def _put_back(self, before: Json) -> None:
+        kind, metadata = before["kind"], before["metadata"]
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        kept = {key: metadata[key] for key in ("name", "namespace", "labels", "annotations") if key in metadata}
+        wanted = {**{key: value for key, value in before.items() if key != "status"}, "metadata": kept}
+
+        def as_before(live: Json) -> None:
+            version = live["metadata"]["resourceVersion"]
+            live.clear()
+            live.update({**wanted, "metadata": {**kept, "resourceVersion": version}})
+
+        try:
+            live = self.get(kind, namespace, name)
+        except RefusedError:
+            self.cluster.request("POST", self._path(kind, namespace), body=wanted)
+        else:
+            self._write(live, as_before)
         if kind == "Service" and namespace == "tr-gw" and name == "gateway":
             self.carry([VIP])
 

@@ -19,8 +19,10 @@ from integration.vip.machines import Machine
 GATEWAY = ("--namespace=istio-system", "deployment/istio-ingressgateway")
 # Envoy's readiness, on the gateway's Service: no backend has a part in the answer
 READINESS = trial.Target(15021, path="/healthz/ready")
+BACKEND = trial.Target(80, host="web.example")
 
-# All in milliseconds. The role's default
+# All in milliseconds. The role's default. A holder lets go when it hears its successor's first advert, which may be just
+# before that has the address, so nobody has it for a moment; less than an advert is no failure
 ADVERT = 100.0
 SETTLED = 2000.0
 SETTLED_FROZEN = 5000.0

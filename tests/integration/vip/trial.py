@@ -66,7 +66,7 @@ class Result:
     gap: float
     sent: int
     lost: int
-    reasons: tuple[str, ...]
+    reasons: str
     lasting: str
     slowest_sample: float
 
@@ -89,7 +89,7 @@ class Result:
             f"{self.name}: {moved}; no holder {self.none:.0f} ms, two {self.several:.0f} ms; "
             f"one holder after {settled(self.fault)}, after the healing {settled(self.healing)}; "
             f"longest gap {self.gap:.0f} ms, lost {self.lost} of {self.sent}"
-            f"{' (' + '; '.join(self.reasons) + ')' if self.reasons else ''}; "
+            f"{f' ({self.reasons}; the fault at 1 s)' if self.reasons else ''}; "
             f"long-lived connection {self.lasting}; sampled every {self.slowest_sample:.0f} ms at worst"
         )
 
@@ -146,7 +146,7 @@ def run(
         gap=report.longest_gap * 1000,
         sent=report.sent,
         lost=report.lost,
-        reasons=tuple(sorted({loss.reason for loss in report.losses})),
+        reasons=report.told,
         lasting=f"broke after {lasting.lived:.1f} s ({lasting.broken})" if lasting.broken else "lived",
         slowest_sample=watch.slowest(),
     )
