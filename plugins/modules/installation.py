@@ -147,7 +147,9 @@ options:
     type: list
     elements: str
   adopt:
-    description: Whether to take over an Istio that somebody else installed with the same program.
+    description:
+      - Whether to take over an Istio that somebody else installed with the same program.
+      - What its control plane has and O(values) don't ask for is removed. Gateways of it that aren't listed stay.
     type: bool
     default: false
   any_version:

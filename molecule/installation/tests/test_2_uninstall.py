@@ -31,6 +31,7 @@ def test_check_mode_on_a_cluster_without_istio(bare: dict[str, Any], lab: Lab, n
 def test_installed_used_and_gone(bare: dict[str, Any], lab: Lab, method: str) -> None:
     settings: dict[str, Any] = {"istio_method": method}
     playbook("playbooks/site.yml", **settings)
+    lab.taken_up(lab.ports().items())
     assert [each.asked for each in (answers.ask(lab, one) for one in lab.exposures) if not each.good] == []
     assert playbook("playbooks/site.yml", **settings).changed == 0
     ports = lab.ports()

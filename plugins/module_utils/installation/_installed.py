@@ -207,6 +207,19 @@ def prunable(manifest: Mapping[str, Any]) -> bool:
     return bool(label(manifest, _COMPONENT)) and label(manifest, _KEPT) != "true"
 
 
+def of_former(manifest: Mapping[str, Any], revision: str) -> bool:
+    """Whether an object belongs to a control plane of this revision that istioctl installed for somebody else.
+
+    The gateways of such an installation aren't meant: clients may use one that isn't in our list.
+    """
+    return (
+        label(manifest, REVISION) == (revision or "default")
+        and label(manifest, OWNED) not in ("", OWNER)
+        and prunable(manifest)
+        and label(manifest, _COMPONENT) not in ("IngressGateways", "EgressGateways")
+    )
+
+
 def of_base(manifest: Mapping[str, Any]) -> bool:
     """Whether an object belongs to what all revisions share."""
     return label(manifest, _COMPONENT) == "Base"

@@ -18,6 +18,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._reader import Probl
 from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _objects
 from ansible_collections.edgeway.istio.plugins.module_utils.installation import _installed
 from ansible_collections.edgeway.istio.plugins.module_utils.installation._installers import (
+    PRUNED,
     Installer,
     InstallerError,
     Istioctl,
@@ -62,7 +63,9 @@ def ensure(installer: Installer, settings: Settings, cluster: Cluster, options: 
     nodes = _nodes(cluster)
     _refuse_edges(settings, nodes)
     homes = _namespaces(cluster, settings)
+    former = _former(cluster, installer, rendered) if options.adopt else []
     changes = homes + [each for each in installer.plan(cluster) if each.verb != "unchanged"]
+    changes += [Change("delete", each, None, MANAGER) for each in former]
     result = Result(installer.version, changes)
     result.warnings += [f"{line}." for line in _installed.untolerated(settings.gateways, nodes)]
     if changes:
@@ -76,6 +79,8 @@ def ensure(installer: Installer, settings: Settings, cluster: Cluster, options: 
             installer.install(options.wait_timeout)
         except InstallerError as error:
             raise InstallerError(". ".join([str(error), *_waiting(cluster, rendered)])) from error
+    for each in former:
+        _objects.delete(cluster, each)
     if options.wait_timeout:
         late = wait(cluster, rendered, options.wait_timeout if changes else 0)
         if late and changes:
@@ -149,6 +154,20 @@ def _staying(cluster: Cluster, settings: Settings, move: Sequence[str]) -> Setti
 
     kept = tuple(each for each in settings.gateways if each.name in move or here(each))
     return replace(settings, gateways=kept)
+
+
+def _former(cluster: Cluster, installer: Installer, rendered: Sequence[Manifest]) -> list[Manifest]:
+    """What an adopted control plane has and ours hasn't. istioctl leaves it: it tells installations by their names.
+
+    Helm's releases keep their names when they are adopted, and Helm removes by itself.
+    """
+    if not isinstance(installer, Istioctl):
+        return []
+    found = cluster.every(
+        lambda kind: _objects.find(cluster, *kind, {"operator.istio.io/managed": "Reconcile"}), PRUNED
+    )
+    live = [each for objects in found for each in objects if _installed.of_former(each, installer.settings.revision)]
+    return _installed.left_over(rendered, live)
 
 
 def _namespaces(cluster: Cluster, settings: Settings) -> list[Change]:

@@ -168,9 +168,16 @@ def _left_behind(cluster: Cluster, namespace: str) -> list[Manifest]:
 
 
 def _election(config_map: Mapping[str, Any]) -> bool:
+    """Whether istiod elected itself by it; one that ends in good order leaves it without a holder."""
     notes = config_map["metadata"].get("annotations") or {}
-    holder = str(notes.get("control-plane.alpha.kubernetes.io/leader", ""))
-    return config_map["metadata"]["name"].startswith("istio-") and '"holderIdentity":"istiod' in holder
+    try:
+        leader = json.loads(notes.get("control-plane.alpha.kubernetes.io/leader", "null"))
+    except ValueError:
+        return False
+    if not isinstance(leader, dict) or not config_map["metadata"]["name"].startswith("istio-"):
+        return False
+    holder = str(leader.get("holderIdentity", ""))
+    return not holder or holder.startswith("istiod")
 
 
 def _refuse_users(cluster: Cluster, revision: str, *, last: bool) -> None:

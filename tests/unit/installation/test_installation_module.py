@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -124,6 +125,36 @@ def test_a_foreign_istio_is_left_alone_until_adopted(run: RunModule, istioctl: P
     assert server.writes() == []
     assert verbs(installed(run, istioctl, adopt=True)) == {"Deployment istiod": "update"}
     assert not installed(run, istioctl)["changed"]
+
+
+def test_what_only_an_adopted_istio_had_goes_and_its_gateways_stay(
+    run: RunModule, istioctl: Program, server: Server
+) -> None:
+    installed(run, istioctl)
+    server.objects["apps", "Deployment", "istio-system", "istiod"]["metadata"]["labels"][
+        "install.operator.istio.io/owning-resource"
+    ] = "unknown"
+    by_others = {
+        "operator.istio.io/managed": "Reconcile",
+        "install.operator.istio.io/owning-resource": "unknown",
+        "istio.io/rev": "default",
+    }
+    for name, component, more in (
+        ("tuning", "Pilot", {}),
+        ("of-a-gateway", "IngressGateways", {}),
+        ("of-another-revision", "Pilot", {"istio.io/rev": "next"}),
+        ("kept", "Pilot", {"install.operator.istio.io/owning-resource-not-pruned": "true"}),
+    ):
+        added = config_map(name, "x")
+        added["metadata"]["labels"] = {**by_others, "operator.istio.io/component": component, **more}
+        server.add(added)
+    assert verbs(installed(run, istioctl, adopt=True, check=True))["ConfigMap tuning"] == "delete"
+    assert server.get("ConfigMap", "istio-system", "tuning")
+    result = verbs(installed(run, istioctl, adopt=True))
+    assert result == {"Deployment istiod": "update", "ConfigMap tuning": "delete"}
+    maps = [name for name in left(server) if name.startswith("ConfigMap")]
+    assert maps == ["ConfigMap istio", "ConfigMap kept", "ConfigMap of-a-gateway", "ConfigMap of-another-revision"]
+    assert not installed(run, istioctl, adopt=True)["changed"]
 
 
 def test_an_older_version_is_refused(run: RunModule, istioctl: Program, server: Server) -> None:
@@ -279,9 +310,12 @@ def before(server: Server) -> list[str]:
 
 
 def made_by_istiod(server: Server) -> None:
-    leader = config_map("istio-leader", "x")
-    leader["metadata"]["annotations"] = {"control-plane.alpha.kubernetes.io/leader": '{"holderIdentity":"istiod-1"}'}
-    server.add(leader)
+    # One that istiod gives up when it ends has no holder any more
+    for name, holder in (("istio-leader", "istiod-1"), ("istio-status-leader", "")):
+        leader = config_map(name, "x")
+        note = json.dumps({"holderIdentity": holder})
+        leader["metadata"]["annotations"] = {"control-plane.alpha.kubernetes.io/leader": note}
+        server.add(leader)
     for namespace in ("istio-system", "shop"):
         root = config_map("istio-ca-root-cert", "x", namespace)
         root["metadata"]["labels"] = {"istio.io/config": "true"}
