@@ -340,7 +340,7 @@ class Helm:
         chart, place = chart_location(self.charts, release.chart, self.chart_version)
         labels = ",".join(f"{key}={value}" for key, value in self._labels().items())
         arguments = ["upgrade", release.name, *chart, "--install", f"--namespace={release.namespace}"]
-        arguments += ["--create-namespace", "--values=-", f"--labels={labels}"]
+        arguments += ["--values=-", f"--labels={labels}"]
         arguments += ["--wait", f"--timeout={max(timeout, 1)}s"]
         if (release.namespace, release.name) in self._taking:
             arguments.append("--take-ownership")
