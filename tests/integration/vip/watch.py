@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -84,6 +85,7 @@ class Watch:
             raise self._failure
 
     def _run(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
         try:
             due = time.monotonic()
             while not self._stop.is_set():
