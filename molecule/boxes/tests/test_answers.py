@@ -1,7 +1,7 @@
 """Everything is reached through haproxy on the boxes, also when a box or a gateway is lost."""
 
 import pytest
-from integration.vip import faults, suite, trial
+from integration.vip import faults, suite
 from outside import answers
 from outside.lab import Lab
 
@@ -12,16 +12,14 @@ def test_every_exposure_answers(lab: Lab) -> None:
 
 
 def test_the_other_box_takes_the_vip_over(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    result = suite.run(lab, capsys, "box's link cut", faults.link_cut, target=trial.Target(80, host="web.example"))
+    result = suite.run(lab, capsys, "box's link cut", faults.link_cut, target=suite.BACKEND)
     suite.settled(result)
     assert result.fault.holder != result.before
     assert 0 < result.gap <= suite.FAILOVER
 
 
 def test_haproxy_stopped(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    result = suite.run(
-        lab, capsys, "haproxy-stopped", faults.haproxy_stopped, target=trial.Target(80, host="web.example"), broken=4
-    )
+    result = suite.run(lab, capsys, "haproxy-stopped", faults.haproxy_stopped, target=suite.BACKEND, broken=4)
     suite.settled(result)
     assert result.fault.holder != result.before
     assert result.gap <= suite.SETTLED
@@ -29,9 +27,7 @@ def test_haproxy_stopped(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_gateway_gone_costs_no_failover(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     """haproxy notices, and takes the next node."""
-    result = suite.run(
-        lab, capsys, "gateway-gone", suite.gateway_gone(lab), target=trial.Target(80, host="web.example"), broken=4
-    )
+    result = suite.run(lab, capsys, "gateway-gone", suite.gateway_gone(lab), target=suite.BACKEND, broken=4)
     assert result.before == result.healing.holder
     assert result.none == 0
     assert result.gap <= suite.SETTLED
