@@ -79,8 +79,8 @@ def ensure(installer: Installer, settings: Settings, cluster: Cluster, options: 
             installer.install(options.wait_timeout)
         except InstallerError as error:
             raise InstallerError(". ".join([str(error), *_waiting(cluster, rendered)])) from error
-    for each in former:
-        _objects.delete(cluster, each)
+    for left in former:
+        _objects.delete(cluster, left)
     if options.wait_timeout:
         late = wait(cluster, rendered, options.wait_timeout if changes else 0)
         if late and changes:
