@@ -1,14 +1,35 @@
 """Everything is reached through haproxy on the boxes, also when a box or a gateway is lost."""
 
+from typing import Any
+
 import pytest
 from integration.vip import faults, suite
 from outside import answers
-from outside.lab import Lab
+from outside.lab import BOXES, Lab, accepts
+from outside.runs import Ended, playbook
 
 
 def test_every_exposure_answers(lab: Lab) -> None:
     assert [each for each in (answers.ask(lab, one) for one in lab.exposures) if not each.good] == []
     assert set(lab.holders()) < {"box1", "box2"}
+
+
+def test_a_new_port_is_forwarded_at_once(lab: Lab) -> None:
+    port, backend = 65531, {"service": "mysql", "port": 3306}
+    more = {"name": "second", "namespace": "db", "protocol": "TCP", "port": port, "backend": backend}
+
+    def expose(**variables: Any) -> Ended:
+        variables["exposures_set"] = "boxes"
+        return playbook("playbooks/expose.yml", inventory=BOXES, edgeway_exposures=[more], **variables)
+
+    try:
+        expose()
+        lab.opens(lab.vip, port)
+        assert answers.ask(lab, more).good
+        assert expose().changed == 0
+    finally:
+        expose(exposures_state="absent")
+    assert not accepts(lab.vip, port)
 
 
 def test_the_other_box_takes_the_vip_over(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
