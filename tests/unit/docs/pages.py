@@ -104,7 +104,7 @@ def inventory_variables() -> frozenset[str]:
         elif isinstance(node, str):
             used.update(re.findall(r"\bedgeway_\w+", node))
 
-    for path in [*ROOT.glob("playbooks/*.yml"), *ROOT.glob("playbooks/vars/*.yml")]:
+    for path in ROOT.glob("playbooks/**/*.yml"):
         walk(yaml.safe_load(path.read_text()))
     # Named in what a filter is given, and never a variable
     return frozenset(used - own - {"edgeway_edge"})
