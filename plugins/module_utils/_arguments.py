@@ -103,6 +103,7 @@ _LIST = _list(
 
 PUBLISH = (
     *("api", "gateway", "state", "prune", "validate", "strict", "silence", "edges", "force", "wait", "wait_timeout"),
+    "before_istio",
 )
 """Options of the module exposures that are fields of _publish.Options by the same name."""
 
@@ -121,6 +122,7 @@ EXPOSURES: dict[str, Any] = {
     "force": {"type": "bool", "default": False},
     "wait": {"type": "bool", "default": True},
     "wait_timeout": {"type": "int", "default": 120},
+    "before_istio": {"type": "bool", "default": False},
 }
 
 EXPOSURES_INFO: dict[str, Any] = {
@@ -130,7 +132,10 @@ EXPOSURES_INFO: dict[str, Any] = {
     "edges": {**_TEXTS, "default": []},
 }
 
-SERVICE = ("namespace", "name", "ports", "vips", "type", "external_traffic_policy", "selector", "state", "force")
+SERVICE = (
+    *("namespace", "name", "ports", "vips", "type", "external_traffic_policy", "selector", "state", "force"),
+    "before_istio",
+)
 """Options of the module gateway_service that are fields of _service.Options by the same name."""
 
 GATEWAY_SERVICE: dict[str, Any] = {
@@ -156,6 +161,7 @@ GATEWAY_SERVICE: dict[str, Any] = {
     "set": {"default": "default"},
     "state": {"choices": ["present", "absent"], "default": "present"},
     "force": {"type": "bool", "default": False},
+    "before_istio": {"type": "bool", "default": False},
 }
 
 FORWARDING_INFO: dict[str, Any] = {

@@ -50,6 +50,7 @@ class Options:
     check: bool = False
     wait: bool = True
     wait_timeout: int = 120
+    before_istio: bool = False
 
     @property
     def patience(self) -> float:
@@ -78,7 +79,7 @@ def render(exposures: Any, options: Options) -> Result:
     """Return the desired objects; no cluster is asked."""
     with uncollected():
         model = _parsed(exposures, options, options.gateway)
-        manifests = _generated(model, None)
+        manifests = _generated(model, None, options)
         findings = _settled(_findings.findings(model) if options.validate else [], options)
     return Result(
         [_fields.without_secrets(manifest) for manifest in manifests],
@@ -179,11 +180,11 @@ def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, 
     services = {_kinds.key_of(item): item for item in cluster.find("v1", "Service")}
     if options.state == "present":
         model = _with_gateway(exposures, options, model, services)
-    desired = _generated(model, cluster)
+    desired = _generated(model, cluster, options)
     live, known = _snapshot(cluster, desired, inventory, options.set_name, services)
     changes, taken = _changes.plan(desired, live, set_name=options.set_name, prune=options.prune)
     ports, warnings = _service_ports.port_changes(
-        model, services, inventory.services, prune=options.prune, check=options.check
+        model, services, inventory.services, prune=options.prune, check=options.check, coming=options.before_istio
     )
     found = [_taken_finding(entry, model) for entry in taken]
     if options.validate:
@@ -195,7 +196,9 @@ def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, 
     absent = [change for change in changes if change.before is None and change.verb == "update"]
     there = [change for change in changes if change not in absent]
     if options.validate or options.check:
-        tried = _write.dry_run(cluster, there, force=options.force, forgiving=options.check)
+        tried = _write.dry_run(
+            cluster, there, force=options.force, forgiving=options.check, coming=options.before_istio
+        )
     else:
         tried = _write.Tried(there, {})
     return Plan(
@@ -388,11 +391,13 @@ def _parsed(exposures: Any, options: Options, gateway: Mapping[str, Any] | None)
     return parse(exposures, set_name=options.set_name, api=options.api, gateway=gateway)
 
 
-def _generated(model: Model, cluster: Cluster | None) -> list[Manifest]:
+def _generated(model: Model, cluster: Cluster | None, options: Options) -> list[Manifest]:
     if model.api == "istio":
         manifests = _istio_api.generate(model)
     else:
-        manifests = _gateway_api.generate(model, cluster.served(_kinds.GATEWAY_API) if cluster else None)
+        served = cluster.served(_kinds.GATEWAY_API) if cluster else None
+        coming = options.check and options.before_istio and not served
+        manifests = _gateway_api.generate(model, None if coming else served)
     return [_proof.named(manifest) for manifest in manifests]
 
 

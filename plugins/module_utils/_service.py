@@ -48,6 +48,7 @@ class Options:
     state: str = "present"
     force: bool = False
     check: bool = False
+    before_istio: bool = False
 
     @property
     def holder(self) -> str:
@@ -183,7 +184,7 @@ def _without_service(options: Options) -> Result:
     diff = {"before_header": name, "after_header": name, "before": {}, "after": after}
     changed = any(after.values())
     warning = f"{name} doesn't exist yet: what it would get can't be checked against it."
-    return Result(changed, None, [diff] if changed else [], [warning])
+    return Result(changed, None, [diff] if changed else [], [] if options.before_istio else [warning])
 
 
 def _change(live: Manifest | None, options: Options) -> Change:

@@ -75,6 +75,12 @@ options:
     description: How long to wait, in seconds.
     type: int
     default: 120
+  before_istio:
+    description:
+      - In check mode, whether Istio, its gateway and the Gateway API's definitions are installed before this is run to
+        write. What waits for them alone is then no warning.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - edgeway.istio.exposures
   - kubernetes.core.k8s_auth_options

@@ -88,6 +88,12 @@ options:
     description: Whether fields that another field manager owns are taken over. Otherwise they are an error.
     type: bool
     default: false
+  before_istio:
+    description:
+      - In check mode, whether the gateway is installed before this is run to write. That its Service isn't there yet
+        is then no warning.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - edgeway.istio.cluster

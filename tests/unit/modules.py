@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import basic
+from ansible.module_utils.common import warnings
 
 try:
     from ansible.module_utils.testing import patch_module_args
@@ -30,6 +31,8 @@ def run(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Run a module and return what it would print; its exit code must say whether it failed."""
     module = importlib.import_module(f"ansible_collections.edgeway.istio.plugins.modules.{name}")
     printed = io.StringIO()
+    # A module is a process of its own: it doesn't tell of what another one warned
+    warnings._global_warnings.clear()
     with patch_module_args(dict(arguments)), contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as ended:
         module.main()
     result: dict[str, Any] = json.loads(printed.getvalue().strip().splitlines()[-1])

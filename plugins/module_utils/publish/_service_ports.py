@@ -25,11 +25,12 @@ def port_changes(
     *,
     prune: bool,
     check: bool,
+    coming: bool,
 ) -> tuple[list[Change], list[str]]:
     """Return the changes of Services that aren't ours but carry our ports, and warnings.
 
     `before` are the Services, as (namespace, name), that had ports of this set: with `prune` they lose them. With
-    `check` a Service may be missing.
+    `check` a Service may be missing, without a warning where it is `coming`.
     """
     manager = _changes.manager_of(model.set_name)
     changes: list[Change] = []
@@ -44,7 +45,8 @@ def port_changes(
             if service is not None:
                 changes.append(_port_change(service, ports, manager))
             elif check:
-                warnings.append(f"The gateway's Service {name} doesn't exist yet: its ports can't be checked.")
+                if not coming:
+                    warnings.append(f"The gateway's Service {name} doesn't exist yet: its ports can't be checked.")
                 if ports:
                     stand_in = {"metadata": {"namespace": gateway.namespace, "name": gateway.service}}
                     changes.append(Change("update", None, _changes.service_ports(stand_in, ports), manager))

@@ -38,14 +38,16 @@ class Tried:
 
 
 Outcome = tuple[Change, Optional[Manifest], str, str]  # noqa: UP045  pylint reads | as an operation
-"""A change, the object as it became, why it was refused, and `missing` or `refused`; no reason where it wasn't."""
+"""A change, the object as it became, why it was refused, and what is missing (`namespace`, `kind`) or `refused`."""
 
 
-def dry_run(cluster: Cluster, changes: Sequence[Change], *, force: bool = False, forgiving: bool = False) -> Tried:
+def dry_run(
+    cluster: Cluster, changes: Sequence[Change], *, force: bool = False, forgiving: bool = False, coming: bool = False
+) -> Tried:
     """Have the server try every write. A write that would change nothing becomes `unchanged`.
 
     Raises ApplyError with every refusal. `forgiving` (check mode) turns what is only missing so far, a kind that isn't
-    served or a namespace, into a warning.
+    served or a namespace, into a warning; with `coming`, kinds that will be served by then aren't one.
     """
 
     def attempt(change: Change) -> Outcome:
@@ -59,20 +61,22 @@ def dry_run(cluster: Cluster, changes: Sequence[Change], *, force: bool = False,
                 return change, None, "", ""
             became, _created = cluster.apply(manifest, change.manager, dry_run=True, force=force)
         except RefusedError as refused:
-            return change, None, f"{what}: {refused}", "missing" if _no_namespace(refused) else "refused"
+            return change, None, f"{what}: {refused}", "namespace" if _no_namespace(refused) else "refused"
         if change.before is not None and _fields.same_stored(change.before, became):
             return replace(change, verb="unchanged"), became, "", ""
         return change, became, "", ""
 
     tried = iter(cluster.every(attempt, [change for change in changes if change.verb != "unchanged"]))
     outcomes = [(change, change.before, "", "") if change.verb == "unchanged" else next(tried) for change in changes]
-    problems = [reason for _change, _became, reason, why in outcomes if why and not (forgiving and why == "missing")]
+    missing = ("namespace", "kind") if forgiving else ()
+    problems = [reason for _change, _became, reason, why in outcomes if why and why not in missing]
     if problems:
         raise ApplyError(_with_cures(problems, outcomes))
+    lacking = [outcome for outcome in outcomes if outcome[3] and not (coming and outcome[3] == "kind")]
     return Tried(
         [change for change, _became, _reason, _why in outcomes],
         {_kinds.key_of(change.manifest): became for change, became, _r, _w in outcomes if became is not None},
-        _with_cures([reason for _change, _became, reason, why in outcomes if why], outcomes),
+        _with_cures([outcome[2] for outcome in lacking], lacking),
     )
 
 
@@ -84,19 +88,18 @@ def _no_namespace(refused: RefusedError) -> bool:
 def _not_served(change: Change) -> Outcome:
     manifest = change.manifest
     reason = f"{_kinds.shown(manifest)}: the cluster doesn't serve {manifest['apiVersion']} {change.kind}."
-    return change, None, reason, "missing"
+    return change, None, reason, "kind"
 
 
 def _with_cures(problems: list[str], outcomes: Iterable[Outcome]) -> list[str]:
     """Add one cure for all objects whose kind isn't served, and one for all that lack their namespace."""
-    missing = [(change, reason) for change, _became, reason, why in outcomes if why == "missing"]
     cures = []
-    kinds = sorted({change.kind for change, reason in missing if "doesn't serve" in reason})
+    kinds = sorted({change.kind for change, _became, _reason, why in outcomes if why == "kind"})
     if kinds:
         cures.append(
             f"Install the CRDs of {', '.join(kinds)}: the role edgeway.istio.istio does, or playbooks/istio.yml."
         )
-    spaces = sorted({change.namespace for change, reason in missing if "doesn't serve" not in reason})
+    spaces = sorted({change.namespace for change, _became, _reason, why in outcomes if why == "namespace"})
     if spaces:
         cures.append(f"Create the namespace {', '.join(spaces)} first: kubectl create namespace {spaces[0]}.")
     return problems + cures
@@ -148,7 +151,7 @@ def write(
             if change.verb == "create" and not created:
                 return change, None, f"{what} was made by somebody else in the meantime. Run again.", "refused"
         except RefusedError as refused:
-            return change, None, f"{what}: {refused}", "missing" if _no_namespace(refused) else "refused"
+            return change, None, f"{what}: {refused}", "namespace" if _no_namespace(refused) else "refused"
         except ClusterError as error:
             # No answer: it may have been written, and has to be put back too
             done.append(Written(step))

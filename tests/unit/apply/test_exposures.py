@@ -249,6 +249,20 @@ def test_check_mode_before_istio_is_there(run: Run, server: Server) -> None:
     assert server.writes() == []
 
 
+@pytest.mark.parametrize("api", ["istio", "gateway_api"])
+def test_what_istio_brings_is_not_missed_before_it_is_there(run: Run, server: Server, api: str) -> None:
+    server.kinds = CORE
+    for key in [key for key in server.objects if "istio-system" in key]:
+        del server.objects[key]
+    given = {"exposures": [HTTP, TCP], "api": api, "before_istio": True}
+    would = run("exposures", **given, check=True)
+    assert not would.get("failed"), would["msg"]
+    assert would["changed"]
+    assert not would.get("warnings")
+    assert run("exposures", **given)["failed"]
+    assert server.writes() == []
+
+
 def test_missing_crds_are_one_error(run: Run, server: Server) -> None:
     server.kinds = CORE
     result = run("exposures", exposures=[HTTP])

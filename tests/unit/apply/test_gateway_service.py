@@ -101,6 +101,7 @@ def test_without_the_service(server: Server, run: Run) -> None:
     assert would["changed"]
     assert would["service"] is None
     assert "doesn't exist yet" in str(would["warnings"])
+    assert not run("gateway_service", name="missing", vips=[VIP], before_istio=True, check=True).get("warnings")
     assert run("gateway_service", name="missing", ports=PORTS)["failed"]
     assert not run("gateway_service", name="missing", state="absent")["changed"]
     assert server.writes() == []
