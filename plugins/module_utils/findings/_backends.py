@@ -26,6 +26,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings._world impo
     selects,
     shown,
 )
+from ansible_collections.edgeway.istio.plugins.module_utils.model._rules import destination_rules
 
 # Protocols that Istio reads from a port's appProtocol or name up to its first dash (pkg/config/protocol/instance.go)
 _FAMILIES = {
@@ -568,9 +569,11 @@ def _strict(view: View, used: _Used, pod: Manifest, service: Manifest) -> Manife
 
 def _foreign_rules(view: View) -> None:
     """DestinationRules of others for backends of the list, which hide ours or are merged with it."""
-    if view.model is None:
+    model = view.model
+    if model is None:
         return
     told: set[tuple[str, str]] = set()
+    policies: dict[str, object] = {}
     for used in _used(view):
         target = used.target
         if not target.place.ours or target.outside:
@@ -582,7 +585,15 @@ def _foreign_rules(view: View) -> None:
                 if host != target.host or (shown(rule), target.host) in told:
                     continue
                 told.add((shown(rule), target.host))
+                policies = policies or {each["spec"]["host"]: _policy(each) for each in destination_rules(model)}
+                if _policy(rule) == policies.get(target.host) and not target.subset:
+                    continue
                 _foreign_rule(view, target, rule, hides=owner == space != root and owner != target.namespace)
+
+
+def _policy(rule: Manifest) -> object:
+    """What two rules of one host must have in common to do each other no harm, as those of two sets often do."""
+    return (rule.get("spec") or {}).get("trafficPolicy")
 
 
 def _foreign_rule(view: View, target: Target, rule: Manifest, *, hides: bool) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.edgeway.istio.plugins.module_utils import _findings
+from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
+from ansible_collections.edgeway.istio.plugins.module_utils.model._rules import destination_rules
 from integration.broken import in_memory, setups
 from integration.broken.setups import State
 
@@ -123,3 +125,12 @@ def test_variant(expected: list[str], exposures: list[Json], objects: Json, patc
     found = codes(exposures, objects, patch)
     # A rule by hand for a host of the list is told of besides
     assert [code for code in found if code != "destination-rule-foreign"] == expected
+
+
+def test_the_same_settings_of_another_list_are_no_finding() -> None:
+    listed = [entry()]
+    (other,) = destination_rules(parse(listed, set_name="other", api="istio", gateway=SETUP.gateway))
+    same = {f"DestinationRule fx-app/{other['metadata']['name']}": {"spec": other["spec"]}}
+    assert codes(listed, same) == []
+    other["spec"]["trafficPolicy"]["connectionPool"] = {"tcp": {"connectTimeout": "20s"}}
+    assert codes(listed, same) == ["destination-rule-foreign"]
