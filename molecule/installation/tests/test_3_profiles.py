@@ -39,7 +39,7 @@ def rendered(profile: str, **options: Any) -> set[str]:
     command = ["ansible", "localhost", "-m", "edgeway.istio.installation", "-a", json.dumps(given | options)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    result = json.loads(ended.stdout.partition("=>")[2])
+    result = yaml.safe_load(ended.stdout.partition("=>")[2])
     return {f"{each['kind']} {each['metadata']['name']}" for each in result["manifests"]}
 
 
