@@ -27,7 +27,7 @@ def _failing(*numbers: int, error: Exception | None = None) -> stream.Attempt:
     return attempt
 
 
-def _run(attempt: stream.Attempt, *, rate: float = 100, seconds: float = 0.3, timeout: float = 0.2) -> stream.Report:
+def _run(attempt: stream.Attempt, *, rate: float = 100, seconds: float = 0.3, timeout: float = 5) -> stream.Report:
     with stream.Stream(attempt, rate=rate, seconds=seconds, timeout=timeout) as running:
         running.finish()
     return running.report
