@@ -226,17 +226,15 @@ def commit(page: pathlib.Path) -> str:
     return git("rev-parse", "--short", "HEAD") + (", with changes" if changed else "")
 
 
-def record(file: pathlib.Path, title: str, steps: list[Step], on: str) -> None:
-    """Write what ended into the page, in the place of what it said of the same targets."""
+def record(file: pathlib.Path, title: str, step: Step, on: str) -> None:
+    """Write how a step ended into the page, in the place of what it said of the same target."""
     rows: dict[str, str] = {}
     if file.exists():
         found = [line for line in file.read_text().splitlines() if line.startswith("| `")]
         rows = {line.split("`")[1]: line for line in found}
     today = datetime.datetime.now(datetime.UTC).date()
-    for step in steps:
-        if step.state in ("passed", "failed"):
-            cells = (f"`{step.target}`", step.state, duration(step.seconds), said(step), str(today), on)
-            rows[step.target] = f"| {' | '.join(cells)} |"
+    cells = (f"`{step.target}`", step.state, duration(step.seconds), said(step), str(today), on)
+    rows[step.target] = f"| {' | '.join(cells)} |"
     intro = f"Written by `make {title}`: the last run of each of its targets, and the commit that it ran on."
     file.write_text("\n".join(["# What passed last", "", intro, "", *HEAD, *rows.values(), ""]))
 
@@ -256,12 +254,12 @@ def main() -> int:
     console = rich.console.Console()
     steps = [Step(target) for target in options.targets]
     signal.signal(signal.SIGTERM, interrupt)
-    on = commit(options.record) if options.record else ""
     try:
         for step in steps:
+            on = commit(options.record) if options.record else ""
             run(step, console)
             if options.record:
-                record(options.record, options.title, steps, on)
+                record(options.record, options.title, step, on)
             console.print(f"{step.target} {step.state}, {duration(step.seconds)}", highlight=False)
             if step.target == options.show:
                 console.print(step.log.read_text(), markup=False, highlight=False, soft_wrap=True)
