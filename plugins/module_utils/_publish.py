@@ -190,7 +190,8 @@ def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, 
     if options.validate:
         found += _service_ports.port_findings(ports, services.values(), force=options.force)
         if options.state == "present":
-            found += _looking.look(cluster, model, known=known, edges=options.edges)
+            seen = _looking.look(cluster, model, known=known, edges=options.edges)
+            found += _once_installed(seen, model, services) if options.before_istio else seen
     findings = _settled(found, options)
     changes = _changes.ordered(changes + ports)
     absent = [change for change in changes if change.before is None and change.verb == "update"]
@@ -213,6 +214,12 @@ def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, 
         warnings + tried.warnings,
         _shared_hosts(live, options.set_name),
     )
+
+
+def _once_installed(found: Iterable[Finding], model: Model, services: Mapping[_kinds.Key, Manifest]) -> list[Finding]:
+    """Leave out that a gateway has no pods where its Service isn't there either: both come with its installation."""
+    coming = {one.name for one in model.exposures if _service(services, one.gateway) is None}
+    return [one for one in found if one.code != "gateway-no-pods" or one.exposure not in coming]
 
 
 def _shared_hosts(live: Iterable[Manifest], set_name: str) -> frozenset[str]:

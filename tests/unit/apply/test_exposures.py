@@ -263,6 +263,18 @@ def test_what_istio_brings_is_not_missed_before_it_is_there(run: Run, server: Se
     assert server.writes() == []
 
 
+def test_another_gateway_may_be_installed_first(run: Run, server: Server) -> None:
+    gateway = {"namespace": "istio-system", "service": "second", "selector": {"istio": "second"}}
+    given = {"exposures": [HTTP], "gateway": gateway, "check": True}
+    assert "nobody listens" in run("exposures", **given)["msg"]
+    would = run("exposures", **given, before_istio=True)
+    assert not would.get("failed"), would["msg"]
+    # A gateway that is there and has other labels stays an error
+    named = {"namespace": "istio-system", "service": "istio-ingressgateway", "selector": {"istio": "second"}}
+    assert run("exposures", **(given | {"gateway": named}), before_istio=True)["failed"]
+    assert server.writes() == []
+
+
 def test_missing_crds_are_one_error(run: Run, server: Server) -> None:
     server.kinds = CORE
     result = run("exposures", exposures=[HTTP])
