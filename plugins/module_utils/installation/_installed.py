@@ -29,12 +29,12 @@ from ansible_collections.edgeway.istio.plugins.module_utils.installation._settin
 Object = dict[str, Any]
 
 OWNED = "install.operator.istio.io/owning-resource"
+MANAGED = "operator.istio.io/managed"
 REVISION = "istio.io/rev"
 RELEASE = "meta.helm.sh/release-name"
 
 _COMPONENT = "operator.istio.io/component"
 _KEPT = "install.operator.istio.io/owning-resource-not-pruned"
-_MANAGED = "operator.istio.io/managed"
 _OWNER_NAMESPACE = "install.operator.istio.io/owning-resource-namespace"
 _VERSION = "operator.istio.io/version"
 _HOSTNAME = "kubernetes.io/hostname"
@@ -67,7 +67,7 @@ def control_plane(deployment: Mapping[str, Any]) -> Installed:
         by = f"{owners[0]} {metadata['ownerReferences'][0]['name']}"
     elif RELEASE in notes:
         by = "helm"
-    elif _MANAGED in labels:
+    elif MANAGED in labels:
         by = "istioctl"
     else:
         by = "another program"
@@ -194,7 +194,7 @@ def comparable(manifest: Mapping[str, Any]) -> Object:
 def owner_labels(namespace: str, revision: str, version: str) -> dict[str, str]:
     """The labels that istioctl of this version gives to everything it installs for us."""
     return {
-        _MANAGED: "Reconcile",
+        MANAGED: "Reconcile",
         _VERSION: version,
         OWNED: OWNER,
         _OWNER_NAMESPACE: namespace,

@@ -163,9 +163,7 @@ def _former(cluster: Cluster, installer: Installer, rendered: Sequence[Manifest]
     """
     if not isinstance(installer, Istioctl):
         return []
-    found = cluster.every(
-        lambda kind: _objects.find(cluster, *kind, {"operator.istio.io/managed": "Reconcile"}), PRUNED
-    )
+    found = cluster.every(lambda kind: _objects.find(cluster, *kind, {_installed.MANAGED: "Reconcile"}), PRUNED)
     live = [each for objects in found for each in objects if _installed.of_former(each, installer.settings.revision)]
     return _installed.left_over(rendered, live)
 
