@@ -128,6 +128,17 @@ class Plan:
     problems: tuple[Problem, ...]
 
 
+def entries(value: object) -> list[dict[str, Any]]:
+    """Give VIPs as `read_vips` takes them: an address stands for a map that has nothing else."""
+    listed = value if isinstance(value, (list, tuple)) else [value]
+    return [dict(item) if isinstance(item, Mapping) else {"address": item} for item in listed]
+
+
+def addresses(value: object) -> list[str]:
+    """Give the addresses of VIPs as `entries` takes them, without a prefix; "" where there is none."""
+    return [str(entry.get("address") or "").split("/", maxsplit=1)[0] for entry in entries(value)]
+
+
 def read_vips(value: object, edges: Sequence[str], log: Log) -> list[Vip]:
     """Read the list `keepalived_vips`; every mistake is noted in `log`, and entries with one are left out."""
     if not isinstance(value, (list, tuple)):
