@@ -38,7 +38,7 @@ venv: .venv/.stamp ## Make the Python environment in .venv
 
 .PHONY: requirements
 requirements: venv ## Pin the newest Python packages
-	for part in uv dev go lowest; do \
+	for part in uv dev go envoy lowest; do \
 	  uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	    $$([[ $$part != lowest ]] || echo --override requirements-lowest.in) \
 	    --custom-compile-command "make requirements" --output-file requirements-$$part.txt requirements-$$part.in; \

@@ -17,7 +17,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 ROOT = pathlib.Path(__file__).parents[1]
-PINNED = ("requirements-uv.txt", "requirements-dev.txt", "requirements-go.txt", "requirements-lowest.txt")
+PINNED = tuple(f"requirements-{part}.txt" for part in ("uv", "dev", "go", "envoy", "lowest"))
+GO = ("lab/go", "tests/bench/go")
 
 Json = dict[str, Any]
 
@@ -50,9 +51,9 @@ def needed(galaxy: Json) -> list[Json]:
 
 
 def go() -> list[Json]:
-    """The modules of the lab's Go programs, with what go.sum says that they hash to."""
+    """The modules of the Go programs that are built here, with what go.sum says that they hash to."""
     found = {}
-    for file in sorted(ROOT.glob("lab/go/*/go.sum")):
+    for file in sorted(file for folder in GO for file in ROOT.glob(f"{folder}/*/go.sum")):
         for line in file.read_text(encoding="utf-8").splitlines():
             name, version, digest = line.split()
             # A line for go.mod alone: of that module nothing is built

