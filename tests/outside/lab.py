@@ -121,6 +121,10 @@ class Lab:
             seconds=seconds,
         )
 
+    def node_ready(self, name: str) -> bool:
+        (node,) = self.objects("node", f"--field-selector=metadata.name={name}")
+        return any(it["type"] == "Ready" and it["status"] == "True" for it in node["status"]["conditions"])
+
     def power(self, name: str, *, on: bool) -> None:
         """Pull a machine's plug, or start it again and wait for its SSH."""
         subprocess.run(

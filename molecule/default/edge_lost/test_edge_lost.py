@@ -18,15 +18,11 @@ def holder(lab: Lab) -> Iterator[str]:
     yield name
     lab.power(name, on=True)
 
-    def node_ready() -> bool:
-        (node,) = lab.objects("node", f"--field-selector=metadata.name={name}")
-        return any(it["type"] == "Ready" and it["status"] == "True" for it in node["status"]["conditions"])
-
     def pods_ready() -> bool:
         pods = lab.objects("pod", "--all-namespaces", f"--field-selector=spec.nodeName={name},status.phase=Running")
         return all(status["ready"] for pod in pods for status in pod["status"]["containerStatuses"])
 
-    wait_for(f"{name} ready", node_ready, seconds=120)
+    wait_for(f"{name} ready", lambda: lab.node_ready(name), seconds=120)
     wait_for(f"pods on {name} ready", pods_ready, seconds=120)
     wait_for("one holder after the edge is back", lambda: len(lab.holders()) == 1, seconds=10)
 

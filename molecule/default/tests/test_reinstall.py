@@ -1,25 +1,12 @@
 """istioctl installs again, with a changed value so that it writes: what is ours on the gateway's Service stays."""
 
-import json
-import subprocess
 from typing import Any
 
 from outside import answers, clients
-from outside.lab import INVENTORY, ROOT, Lab
+from outside.lab import Lab
+from outside.runs import playbook
 
 PINNED = 30080
-
-
-def playbook(path: str, **variables: Any) -> None:
-    ended = subprocess.run(
-        ["ansible-playbook", "--inventory", str(INVENTORY), path, "--extra-vars", json.dumps(variables)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def ours(lab: Lab) -> dict[str, Any]:

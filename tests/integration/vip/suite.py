@@ -183,10 +183,5 @@ def mac(machine: Machine) -> str:
 def wait_until_well(lab: Lab) -> None:
     """After a machine was off: its node is ready, its pods too."""
     for name in lab.edges:
-        lab_module.wait_for(f"{name} ready", functools.partial(_node_ready, lab, name), seconds=120)
+        lab_module.wait_for(f"{name} ready", functools.partial(lab.node_ready, name), seconds=120)
     ready(lab, machines(lab))
-
-
-def _node_ready(lab: Lab, name: str) -> bool:
-    (node,) = lab.objects("node", f"--field-selector=metadata.name={name}")
-    return any(it["type"] == "Ready" and it["status"] == "True" for it in node["status"]["conditions"])
