@@ -262,6 +262,75 @@ def test_both_apis_answer_alike(exposures: list[dict[str, Any]], requests: list[
         assert by_virtual_services(istio, 443, request) == by_routes(gateway, "https-default-s-443", request)
 
 
+INNER = {"istio": "internal"}
+GATEWAYS: list[tuple[dict[str, Any] | None, dict[str, str] | str]] = [
+    (None, {"istio": "ingressgateway"}),
+    ({"service": "istio-internal"}, INNER),
+    ({"service": "office", "selector": INNER}, INNER),
+    ({"service": "a", "selector": {"app": "a"}}, {"app": "a"}),
+    ({"namespace": "edge"}, {"istio": "ingressgateway"}),
+    ({"namespace": "edge", "service": "b-istio", "deploy": True}, "b"),
+    ({"namespace": "edge", "deploy": True, "scope": "exposure"}, ""),
+]
+
+
+@APIS
+@SLOW
+@given(
+    choices=st.lists(
+        st.tuples(st.sampled_from(GATEWAYS), st.sampled_from(["s", "s.x", "s-x"]), st.sampled_from([443, 8443])),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_every_hostname_is_on_the_pods_that_its_exposure_names(api: str, choices: list[Any]) -> None:
+    entries = [
+        {
+            **BASES["https"],
+            "name": f"e{number}",
+            "hostnames": [f"e{number}.{secret}.example"],
+            "port": port,
+            "tls": {"secret": secret},
+            "gateway": gateway,
+        }
+        for number, ((gateway, _pods), secret, port) in enumerate(choices)
+    ]
+    try:
+        manifests = GENERATE[api](parse(entries, api=api))
+    except ModelError:
+        assume(False)
+    gateways = {
+        (one["metadata"]["namespace"], one["metadata"]["name"]): one["spec"]
+        for one in manifests
+        if one["kind"] == "Gateway"
+    }
+    selectors = {gateway["service"]: pods for gateway, pods in GATEWAYS if gateway and "service" in gateway}
+    for entry, ((gateway, pods), secret, port) in zip(entries, choices, strict=True):
+        (hostname,) = entry["hostnames"]
+        space = (gateway or {}).get("namespace", "istio-system")
+        key = {"istio": "hosts", "gateway_api": "hostnames"}[api]
+        (route,) = [one["spec"] for one in manifests if hostname in one["spec"].get(key, ())]
+        if api == "istio":
+            (there,) = route["gateways"]
+            found = gateways[tuple(there.split("/"))]
+            (server,) = found["servers"]
+            assert (there.split("/")[0], found["selector"], server["port"]["number"]) == (space, pods, port)
+            assert f"shop/{hostname}" in server["hosts"]
+            assert server["tls"]["credentialName"] == secret
+        else:
+            (parent,) = route["parentRefs"]
+            found = gateways[parent["namespace"], parent["name"]]
+            (listener,) = [one for one in found["listeners"] if one["name"] == parent["sectionName"]]
+            if "addresses" in found:
+                service = found["addresses"][0]["value"].split(".")[0]
+                assert selectors.get(service, {"istio": "ingressgateway"}) == pods
+            else:
+                assert parent["name"] == (pods or f"shop-{entry['name']}")
+            assert (parent["namespace"], listener["port"]) == (space, port)
+            assert hostname.endswith(listener["hostname"].removeprefix("*"))
+            assert [one["name"] for one in listener["tls"]["certificateRefs"]] == [secret]
+
+
 @APIS
 @SLOW
 @given(exposures=a_list(), shuffle=st.randoms(use_true_random=False))
