@@ -92,6 +92,7 @@ class Across:
         self.names()
         self.gateways()
         self.ports()
+        self.target_ports()
         self.node_ports()
         self.policies()
         self.outside_hosts()
@@ -181,6 +182,28 @@ class Across:
                     self.tls_listeners(same)
         if self.gateway_api:
             self.listener_count()
+
+    def target_ports(self) -> None:
+        """A Service of its own ends where nothing else does, nor where Istio looks for another port by its number."""
+        cure = "Give one of them another port"
+        ends: dict[tuple[tuple[str, ...], int], Exposure] = {}
+        shared: dict[tuple[tuple[str, ...], int], Exposure] = {}
+        for entry in self.exposures:
+            if entry.service is None:
+                shared.setdefault((pods_of(entry.gateway), entry.port), entry)
+        for entry in self.exposures:
+            if entry.service is None:
+                continue
+            place = (pods_of(entry.gateway), entry.service.target_port)
+            twin = ends.setdefault(place, entry)
+            message = f"ends at port {entry.service.target_port} of the gateway's pods"
+            if twin.port != entry.port:
+                message += f", as port {twin.port} of {twin.at} ({twin.name}) does"
+                self.add(entry, f"{entry.at}.port", message, cure)
+            elif place in shared and entry.port != entry.service.target_port and not self.gateway_api:
+                other = shared[place]
+                message += f", which Istio takes for port {other.port} of {other.at} ({other.name})"
+                self.add(entry, f"{entry.at}.port", message, cure)
 
     def hostnames(self, uses: list[_Use]) -> None:
         """Exposures may share a hostname where one table of routes can be made of them."""

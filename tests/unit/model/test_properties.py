@@ -333,6 +333,51 @@ def test_every_hostname_is_on_the_pods_that_its_exposure_names(api: str, choices
 
 @APIS
 @SLOW
+@given(
+    choices=st.lists(
+        st.tuples(
+            st.sampled_from(["HTTP", "TCP"]),
+            st.sampled_from([22, 80, 443, 8022, 8080, 8443, 18022, 18080, 18443]),
+            st.sampled_from(["port", "service"]),
+        ),
+        min_size=2,
+        max_size=5,
+        unique_by=lambda choice: choice[1],
+    )
+)
+def test_every_port_of_the_vip_ends_at_a_listener_of_its_own(api: str, choices: list[Any]) -> None:
+    """As istiod looks numbers up: resolvePorts in pilot/pkg/model/gateway.go."""
+    entries = [
+        {**BASES["http"], "name": f"e{port}", "protocol": protocol, "port": port, "expose": expose}
+        for protocol, port, expose in choices
+    ]
+    try:
+        model = parse(entries, api=api)
+    except ModelError:
+        assume(False)
+    installed = {"spec": {"ports": [{"port": 80, "targetPort": 8080}, {"port": 443, "targetPort": 8443}]}}
+    shared = {80: 8080, 443: 8443} | {one["port"]: one["targetPort"] for one in _ports.wanted(model, installed)}
+    services = {"istio-ingressgateway": shared} | {
+        one["metadata"]["name"]: {port["port"]: port["targetPort"] for port in one["spec"]["ports"]}
+        for one in _ports.services(model)
+    }
+    gateways = {one["metadata"]["name"]: one["spec"] for one in GENERATE[api](model) if one["kind"] == "Gateway"}
+    bound: dict[int, int] = {}
+    for _protocol, port, expose in choices:
+        own = services[f"web-e{port}" if expose == "service" else "istio-ingressgateway"]
+        if api == "istio":
+            number = gateways[f"web-e{port}"]["servers"][0]["port"]["number"]
+            ends = {ports[number] for ports in services.values() if number in ports} or {number}
+        else:
+            (found,) = [one for one in gateways.values() if port in [each["port"] for each in one["listeners"]]]
+            ends = {services[found["addresses"][0]["value"].split(".")[0]][port]}
+        assert ends == {own[port]}
+        bound[port] = own[port]
+    assert len(set(bound.values())) == len(bound)
+
+
+@APIS
+@SLOW
 @given(exposures=a_list(), shuffle=st.randoms(use_true_random=False))
 def test_order_means_nothing(api: str, exposures: list[dict[str, Any]], shuffle: Any) -> None:
     exposures = repaired(exposures)
