@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -35,6 +36,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import
     gateway_object,
     redirect_name,
     short,
+    wildcard_over,
 )
 
 DOMAIN = "cluster.local"
@@ -57,10 +59,19 @@ def family_of(protocol: str, *, tls: bool) -> str:
 def listeners_of_model(model: Model) -> Iterator[Listener]:
     """Return what each exposure needs, `redirect_http` too. On an existing Gateway the list has no listener."""
     certificates = certificate_names(model.set_name, model.gateway, model.exposures)
+    names: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for entry in model.exposures if model.api == "gateway_api" else ():
+        if entry.at in certificates:
+            names[entry.gateway.namespace, certificates[entry.at]].update(entry.hostnames or ("*",))
     for entry in model.exposures:
         if entry.gateway.existing:
             continue
-        yield _listener(model, entry, certificates.get(entry.at, gateway_name(entry)))
+        name = certificates.get(entry.at, gateway_name(entry))
+        listener = _listener(model, entry, name)
+        together = names.get((listener.namespace, name))
+        if together:
+            listener = replace(listener, widened=((entry.namespace, wildcard_over(together) or "*"),))
+        yield listener
         if entry.redirect_http:
             yield _listener(model, entry, redirect_name(entry), redirect=True)
 
