@@ -127,7 +127,7 @@ def parse(
             entry = read_exposure(item, place, log, default, domain=cluster_domain, gateway_api=gateway_api)
             if entry is not None:
                 found.append(entry)
-    Across(log, found, str(set_name), gateway_api=gateway_api).check()
+    Across(log, found, str(set_name), default, gateway_api=gateway_api).check()
     if log.problems:
         raise ModelError(tuple(log.problems))
     return Model(set_name, api, default, tuple(sorted(found, key=lambda entry: entry.name)), cluster_domain)

@@ -86,12 +86,12 @@ def wanted(model: Model, service: Mapping[str, Any] | None, gateway: Gateway | N
     needs = _needs(model, gateway)
     spec = (service or {}).get("spec") or {}
     live = {port["port"]: port for port in spec.get("ports") or () if port.get("protocol", "TCP") == "TCP"}
-    taken = {port["targetPort"] for port in live.values() if isinstance(port.get("targetPort"), int)}
-    taken |= {
+    dedicated = {
         entry.service.target_port
         for entry in model.exposures
         if entry.service is not None and pods_of(entry.gateway) == pods_of(gateway)
     }
+    taken = {port["targetPort"] for port in live.values() if isinstance(port.get("targetPort"), int)} | dedicated
     log = Log()
     _check(log, service or {}, f"{gateway.namespace}/{gateway.service}", live, needs)
     result = []
@@ -103,9 +103,9 @@ def wanted(model: Model, service: Mapping[str, Any] | None, gateway: Gateway | N
                 result.append({"port": port, "protocol": "TCP", **pinned})
             continue
         target = _kept(service or {}, there)
-        if target is None:
+        if target is None or target in dedicated:
             own = (there or {}).get("targetPort")
-            shared = any(one is not there and one.get("targetPort") == own for one in live.values())
+            shared = own in dedicated or any(one is not there and one.get("targetPort") == own for one in live.values())
             target = target_port(port, taken if shared else taken - {own})
             taken.add(target)
         result.append({**_port(port, need.protocol, target), **pinned})

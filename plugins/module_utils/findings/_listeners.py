@@ -374,7 +374,7 @@ def _pairs(
             yield "port-clash", twin, listener, reason, "Give each its own port."
             continue
         known.setdefault(listener.family, listener)
-        for owner, name in listener.hosts if listener.encrypted else ():
+        for owner, name in (*listener.hosts, *listener.widened) if listener.encrypted else ():
             holder = names.setdefault((listener.bind, name.lower()), listener)
             if holder is not listener and not (holder.ours and listener.ours):
                 yield _same_name(holder, listener, owner, name, where)
@@ -388,16 +388,19 @@ def _same_name(
     istiod compares hosts as they are written, with the namespace that may use them (CheckDuplicates): written
     differently they pass, and Envoy gets two filter chains for one name.
     """
+    what = f"`{name}`"
+    if not all(name.lower() in (host.lower() for _owner, host in one.hosts) for one in (first, second)):
+        what += " (one listener for all names of a certificate)"
     if first.terminates != second.terminates:
         how = {True: "ends TLS", False: "passes TLS through"}
-        reason = f"{first.place} {how[first.terminates]} for `{name}` on {where}, and {second.place} "
+        reason = f"{first.place} {how[first.terminates]} for {what} on {where}, and {second.place} "
         reason += f"{how[second.terminates]}: only one of them can."
         return "tls-mode-clash", first, second, reason, "Drop the name in one of them."
     same = any((theirs, host.lower()) == (owner, name.lower()) for theirs, host in first.hosts)
     harm = "Envoy refuses the whole listener then, and every change to any name on that port is lost"
     if same:
         harm = "the younger Gateway is ignored on that port"
-    reason = f"`{name}` is on {where} twice, by {first.place} and {second.place}; {harm}."
+    reason = f"{what} is on {where} twice, by {first.place} and {second.place}; {harm}."
     return "hostname-clash", first, second, reason, "Publish the name by one Gateway, and hang all routes on that."
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -30,12 +31,12 @@ from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import
     Match,
     Model,
     Route,
-    certificate_name,
+    certificate_names,
     gateway_name,
     gateway_object,
     redirect_name,
-    secret_names,
     short,
+    wildcard_over,
 )
 
 DOMAIN = "cluster.local"
@@ -57,21 +58,27 @@ def family_of(protocol: str, *, tls: bool) -> str:
 
 def listeners_of_model(model: Model) -> Iterator[Listener]:
     """Return what each exposure needs, `redirect_http` too. On an existing Gateway the list has no listener."""
-    names = secret_names(model.exposures)
+    certificates = certificate_names(model.set_name, model.gateway, model.exposures)
+    names: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for entry in model.exposures if model.api == "gateway_api" else ():
+        if entry.at in certificates:
+            names[entry.gateway.namespace, certificates[entry.at]].update(entry.hostnames or ("*",))
     for entry in model.exposures:
         if entry.gateway.existing:
             continue
-        yield _listener(model, entry, names)
+        name = certificates.get(entry.at, gateway_name(entry))
+        listener = _listener(model, entry, name)
+        together = names.get((listener.namespace, name))
+        if together:
+            listener = replace(listener, widened=((entry.namespace, wildcard_over(together) or "*"),))
+        yield listener
         if entry.redirect_http:
-            yield _listener(model, entry, names, redirect=True)
+            yield _listener(model, entry, redirect_name(entry), redirect=True)
 
 
-def _listener(model: Model, entry: Exposure, names: Mapping[Any, str], *, redirect: bool = False) -> Listener:
+def _listener(model: Model, entry: Exposure, name: str, *, redirect: bool = False) -> Listener:
     gateway = entry.gateway
     tls = None if redirect else entry.tls
-    name = redirect_name(entry) if redirect else gateway_name(entry)
-    if tls is not None:
-        name = certificate_name(model.set_name, names[tls], tls, entry)
     owner = name
     if model.api == "gateway_api":
         owner = gateway_object(model.set_name, entry, name, redirect=redirect)
@@ -82,7 +89,6 @@ def _listener(model: Model, entry: Exposure, names: Mapping[Any, str], *, redire
 
     service = entry.service.name if entry.service and not redirect else gateway.service
     protocol = "HTTP" if redirect else entry.protocol
-    secret = "" if tls is None or tls.ours else names[tls]
     mode = "PASSTHROUGH" if protocol == "TLS" else (tls.mode if tls else "")
     by_labels = model.api == "istio"
     return Listener(
@@ -98,7 +104,7 @@ def _listener(model: Model, entry: Exposure, names: Mapping[Any, str], *, redire
         family_of(protocol, tls=protocol in ("HTTPS", "TLS")),
         tuple((entry.namespace, hostname) for hostname in entry.hostnames or ("*",)),
         mode,
-        ((tls.namespace, secret),) if tls and secret else (),
+        ((tls.namespace, tls.secret),) if tls and tls.secret else (),
         selector=dict(gateway.selector) if by_labels else None,
         services=None if by_labels or gateway.deploy else (f"{gateway.namespace}/{service}",),
         deployed=not by_labels and gateway.deploy,
@@ -107,7 +113,7 @@ def _listener(model: Model, entry: Exposure, names: Mapping[Any, str], *, redire
 
 def tables_of_model(model: Model) -> Iterator[Table]:
     """Return the routes of each exposure. TLS and TCP exposures have one rule."""
-    names = secret_names(model.exposures)
+    certificates = certificate_names(model.set_name, model.gateway, model.exposures)
     for entry in model.exposures:
         family = {"TCP": "tcp", "TLS": "tls"}.get(entry.protocol, "http")
         kind = "VirtualService"
@@ -115,9 +121,7 @@ def tables_of_model(model: Model) -> Iterator[Table]:
             kind = {"tcp": "TCPRoute", "tls": "TLSRoute"}.get(family, "HTTPRoute")
         holder = f"{kind} {entry.namespace}/{short(entry.name, 200)}"
         gateway = entry.gateway
-        space, owner = gateway.namespace, gateway_name(entry)
-        if entry.tls is not None and not gateway.existing:
-            owner = certificate_name(model.set_name, names[entry.tls], entry.tls, entry)
+        space, owner = gateway.namespace, certificates.get(entry.at, gateway_name(entry))
         if model.api == "gateway_api" and not gateway.existing:
             owner = gateway_object(model.set_name, entry, owner)
         if gateway.existing:

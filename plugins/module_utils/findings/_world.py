@@ -200,7 +200,8 @@ class Listener:
 
     `family` is HTTP, TLS or TCP: what may share a port. `mode` is the TLS mode, empty without TLS. `hosts` are
     (namespace or *, hostname): only tables of that namespace may use the name. `selector` chooses pods (None: by
-    `services`, as the Gateway API does). `credential` is (namespace or empty for that of the pods, name).
+    `services`, as the Gateway API does). `credential` is (namespace or empty for that of the pods, name). `widened` is
+    what Envoy chooses it by besides, where one hostname stands for several.
     """
 
     api: str
@@ -223,6 +224,7 @@ class Listener:
     deployed: bool = False
     section: str = ""
     bind: str = ""
+    widened: tuple[tuple[str, str], ...] = ()
     allowed: Manifest | None = field(default=None, compare=False)
     made: tuple[str, str] = ("", "")
     object: Manifest | None = field(default=None, compare=False, repr=False)

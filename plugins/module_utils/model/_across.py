@@ -18,12 +18,11 @@ from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import
     Subset,
     Traffic,
     backends_of,
-    certificate_name,
+    certificate_names,
     gateway_name,
     gateway_object,
     pods_of,
     redirect_name,
-    secret_names,
     wildcard_over,
 )
 
@@ -72,19 +71,28 @@ class _Owners:
     taken: dict[Match, str] = field(default_factory=dict)
 
 
+def _certificate(entry: Exposure) -> tuple[object, ...]:
+    """Return what exposures have in common that share a listener by their certificate."""
+    return entry.tls, entry.port, entry.service, pods_of(entry.gateway)
+
+
 class Across:
     """Checks a list of exposures, in the order in which they were written."""
 
-    def __init__(self, log: Log, exposures: Sequence[Exposure], set_name: str, *, gateway_api: bool) -> None:
+    def __init__(
+        self, log: Log, exposures: Sequence[Exposure], set_name: str, default: Gateway, *, gateway_api: bool
+    ) -> None:
         self.log = log
         self.exposures = exposures
         self.set_name = set_name
         self.gateway_api = gateway_api
+        self.certificates = certificate_names(set_name, default, exposures)
 
     def check(self) -> None:
         self.names()
         self.gateways()
         self.ports()
+        self.target_ports()
         self.node_ports()
         self.policies()
         self.outside_hosts()
@@ -98,7 +106,6 @@ class Across:
         """No two exposures have one name, nor objects that would."""
         seen: dict[str, Exposure] = {}
         objects: dict[tuple[str, str], Exposure] = {}
-        secrets = secret_names(self.exposures)
         for entry in self.exposures:
             first = seen.setdefault(entry.name, entry)
             if first is not entry:
@@ -111,15 +118,22 @@ class Across:
                 if twin is not entry:
                     message = f"`{name}` would be the name of objects of {twin.at} ({twin.name}) too"
                     self.add(entry, f"{entry.at}.name", message, "Choose another name")
+        served: dict[tuple[str, str], Exposure] = {}
         for entry in self.exposures:
-            if entry.tls is None or entry.gateway.existing:
+            if entry.at not in self.certificates:
                 continue
-            name = certificate_name(self.set_name, secrets[entry.tls], entry.tls, entry)
+            name = self.certificates[entry.at]
             twin = objects.get((entry.gateway.namespace, name), entry)
             if twin is not entry:
                 message = f"`{name}` would be the name of objects of {entry.at} ({entry.name}) too"
                 self.add(twin, f"{twin.at}.name", message, "Choose another name")
                 break
+            first = served.setdefault((entry.gateway.namespace, name), entry)
+            if _certificate(first) != _certificate(entry):
+                whose = f"that of {first.at} ({first.name})"
+                message = f"`{name}` would be the name of the Gateway of another certificate too, {whose}"
+                cure = "Give one of the Secrets another name: a dot counts as a dash"
+                self.add(entry, f"{entry.at}.tls", message, cure)
 
     def gateways(self) -> None:
         """One Service has one description of the pods behind it."""
@@ -169,6 +183,28 @@ class Across:
         if self.gateway_api:
             self.listener_count()
 
+    def target_ports(self) -> None:
+        """A Service of its own ends where nothing else does, nor where Istio looks for another port by its number."""
+        cure = "Give one of them another port"
+        ends: dict[tuple[tuple[str, ...], int], Exposure] = {}
+        shared: dict[tuple[tuple[str, ...], int], Exposure] = {}
+        for entry in self.exposures:
+            if entry.service is None:
+                shared.setdefault((pods_of(entry.gateway), entry.port), entry)
+        for entry in self.exposures:
+            if entry.service is None:
+                continue
+            place = (pods_of(entry.gateway), entry.service.target_port)
+            twin = ends.setdefault(place, entry)
+            message = f"ends at port {entry.service.target_port} of the gateway's pods"
+            if twin.port != entry.port:
+                message += f", as port {twin.port} of {twin.at} ({twin.name}) does"
+                self.add(entry, f"{entry.at}.port", message, cure)
+            elif place in shared and entry.port != entry.service.target_port and not self.gateway_api:
+                other = shared[place]
+                message += f", which Istio takes for port {other.port} of {other.at} ({other.name})"
+                self.add(entry, f"{entry.at}.port", message, cure)
+
     def hostnames(self, uses: list[_Use]) -> None:
         """Exposures may share a hostname where one table of routes can be made of them."""
         owners: dict[str, _Owners] = {}
@@ -211,7 +247,6 @@ class Across:
         """Each certificate must have a listener hostname of its own: see `_gateway_api`."""
         groups: dict[str, set[str]] = defaultdict(set)
         first: dict[str, Exposure] = {}
-        secrets = secret_names(self.exposures)
         for use in uses:
             entry = use.exposure
             if entry.gateway.existing:
@@ -219,8 +254,7 @@ class Across:
             if entry.tls is None:
                 keys = {f"{entry.at} {name}": {name} for name in entry.hostnames}
             else:
-                key = certificate_name(self.set_name, secrets[entry.tls], entry.tls, entry)
-                keys = {key: set(entry.hostnames or ("*",))}
+                keys = {self.certificates[entry.at]: set(entry.hostnames or ("*",))}
             for key, names in keys.items():
                 groups[key] |= names
                 first.setdefault(key, entry)
@@ -239,11 +273,10 @@ class Across:
         """Count as `_gateway_api` will."""
         counts: dict[tuple[str, str], set[str]] = defaultdict(set)
         last: dict[tuple[str, str], Exposure] = {}
-        secrets = secret_names(self.exposures)
         for entry in self.exposures:
             if entry.gateway.existing:
                 continue
-            name = certificate_name(self.set_name, secrets[entry.tls], entry.tls, entry) if entry.tls else entry.name
+            name = self.certificates.get(entry.at, entry.name)
             place = (entry.gateway.namespace, gateway_object(self.set_name, entry, name))
             last[place] = entry
             if entry.redirect_http:

@@ -38,8 +38,9 @@ _OUTLIER = (
 class BackendReader:
     """Reads the backends of one exposure, its subsets first: backends name them."""
 
-    def __init__(self, namespace: str, domain: str, *, gateway_api: bool) -> None:
+    def __init__(self, namespace: str, protocol: str | None, domain: str, *, gateway_api: bool) -> None:
         self.namespace = namespace
+        self.protocol = protocol
         self.domain = domain
         self.gateway_api = gateway_api
         self.subset_names: dict[str, set[str]] = {}  # by the Service's FQDN
@@ -119,6 +120,9 @@ class BackendReader:
         service = node.text("service")
         host = node.text("host")
         tls = _origination(node)
+        if tls is not None and self.protocol == "TLS":
+            message = "would wrap TLS in TLS: what clients encrypted is passed on unopened"
+            node.add("tls", message, "Drop it, or write `protocol: HTTPS` to end TLS at the gateway")
         if "service" in node and "host" in node:
             node.add("host", "can't stand beside `service`", "A backend is a Service or an outside host")
             return None

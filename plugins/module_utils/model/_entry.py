@@ -82,7 +82,7 @@ def read_exposure(
     hostnames = _hostnames(node, protocol)
     tls = read_tls(node, protocol, gateway, gateway_api=gateway_api)
     redirect = _redirect_http(node, protocol, port, gateway)
-    reader = BackendReader(namespace or "", domain, gateway_api=gateway_api)
+    reader = BackendReader(namespace or "", protocol, domain, gateway_api=gateway_api)
     subsets = reader.subsets(node)
     routes = read_routes(node, protocol, reader, gateway_api=gateway_api)
     traffic = read_traffic(node, protocol)

@@ -29,9 +29,9 @@ def read_gateway(value: object, path: str, log: Log, default: Gateway, *, gatewa
     node = Node(value, path, log, _GATEWAY)
     namespace = node.text("namespace", LABEL, DNS_RULE, DNS_CURE) or default.namespace
     service = node.text("service", LABEL, DNS_RULE, DNS_CURE) or default.service
+    same = (namespace, service) == (default.namespace, default.service)
     selector = read_labels(node, "selector")
     if selector is None:
-        same = (namespace, service) == (default.namespace, default.service)
         # Istio's charts label the pods of Service istio-NAME and of Service NAME with istio=NAME.
         selector = default.selector if same else (("istio", service.removeprefix("istio-")),)
     result = Gateway(
@@ -39,7 +39,7 @@ def read_gateway(value: object, path: str, log: Log, default: Gateway, *, gatewa
         service,
         selector,
         node.text("class_name", SUBDOMAIN, "the name of a GatewayClass", DNS_CURE) or default.class_name,
-        _existing(node, namespace) or default.existing,
+        _existing(node, namespace) or (default.existing if same else None),
         node.choice("scope", ("shared", "exposure")) or default.scope,
         node.flag("deploy", default.deploy),
         node.choice("service_type", ("ClusterIP", "NodePort", "LoadBalancer")) or default.service_type,

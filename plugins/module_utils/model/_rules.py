@@ -36,7 +36,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import
     Tls,
     Traffic,
     backends_of,
-    certificate_name,
+    certificate_names,
     gateway_name,
     gateway_object,
     pods_of,
@@ -144,12 +144,13 @@ def plan(model: Model) -> Plan:
         tables.setdefault(key, []).extend([hostname] if hostname else uses[0][0].hostnames)
 
     secrets = secret_names(model.exposures)
+    certificates = certificate_names(model.set_name, model.gateway, model.exposures)
     hosts = []
     found: dict[tuple[str, str], Listener] = {}
     served: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
     for key, hostnames in tables.items():
         first, redirect = uses_of[key][0]
-        listener = _listener(model, first, secrets, redirect=redirect)
+        listener = _listener(model, first, secrets, certificates, redirect=redirect)
         names = () if hostnames in (["*"], []) else tuple(sorted(hostnames))
         hosts.append(
             VirtualHost(
@@ -166,7 +167,9 @@ def plan(model: Model) -> Plan:
         )
         if not first.gateway.existing:
             place = (first.gateway.namespace, listener.name)
-            found.setdefault(place, listener)
+            if found.setdefault(place, listener).tls != listener.tls:
+                message = f"two certificates would both have Gateway {'/'.join(place)}"
+                raise ModelError((Problem("exposures", message, "Give one of their Secrets another name"),))
             served[place].update((first.namespace, name) for name in names or ("*",))
     listeners = [
         Listener(
@@ -197,17 +200,14 @@ def _routes(entry: Exposure, *, redirect: bool) -> tuple[Route, ...]:
     return (Route(redirect=Redirect("https", None, entry.port, None, None, 301), at=f"{entry.at}.redirect_http"),)
 
 
-def _listener(model: Model, entry: Exposure, secrets: dict[Tls, str], *, redirect: bool) -> Listener:
+def _listener(
+    model: Model, entry: Exposure, secrets: dict[Tls, str], certificates: dict[str, str], *, redirect: bool
+) -> Listener:
     """Return the listener of one exposure, without its hosts."""
     port, protocol = (80, "HTTP") if redirect else (entry.port, entry.protocol)
     tls = entry.tls if protocol == "HTTPS" else None
     secret = secrets[tls] if tls else ""
-    if redirect:
-        name = redirect_name(entry)
-    elif tls is not None:
-        name = certificate_name(model.set_name, secret, tls, entry)
-    else:
-        name = gateway_name(entry)
+    name = redirect_name(entry) if redirect else certificates.get(entry.at, gateway_name(entry))
     there = gateway_object(model.set_name, entry, name, redirect=redirect)
     service = None if redirect else entry.service
     number = number_of(service, port)

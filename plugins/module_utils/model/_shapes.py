@@ -10,7 +10,7 @@ is frozen and comparable, times are whole milliseconds, and `at` is the place in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 Pairs = tuple[tuple[str, str], ...]
@@ -352,13 +352,32 @@ def redirect_name(exposure: Exposure) -> str:
     return short(f"{exposure.namespace}-{exposure.name}-redirect", 57)
 
 
-def certificate_name(set_name: str, secret: str, tls: Tls, exposure: Exposure) -> str:
-    """Name the Gateway for all exposures of one certificate: after the Secret, so that it stays when they change."""
+def certificate_names(set_name: str, default: Gateway, exposures: Sequence[Exposure]) -> dict[str, str]:
+    """Name the Gateway of every exposure with a certificate, by the exposure's place in the list.
+
+    Those of one certificate share it where the same pods take them. It is called after the Secret, so that it stays
+    when they change; for other pods than the default gateway's after their Service too, the first of several.
+    """
+    secrets = secret_names(exposures)
+    services: dict[tuple[str, ...], str] = {}
+    for entry in exposures:
+        name = entry.gateway.service
+        services[pods_of(entry.gateway)] = min(services.get(pods_of(entry.gateway), name), name)
+    services[pods_of(default)] = ""
+    return {
+        entry.at: _certificate_name(set_name, secrets[entry.tls], entry.tls, entry, services[pods_of(entry.gateway)])
+        for entry in exposures
+        if entry.tls is not None and not entry.gateway.existing
+    }
+
+
+def _certificate_name(set_name: str, secret: str, tls: Tls, exposure: Exposure, service: str) -> str:
     parts = [set_name, secret, str(exposure.port)]
     parts += [tls.mode.lower()] if tls.mode != "SIMPLE" else []
     parts += [f"tls{tls.min_version}"] if tls.min_version else []
     parts += [tls.namespace] if tls.namespace != exposure.gateway.namespace else []
     parts += [exposure.service.name] if exposure.service else []
+    parts += [service] if service else []
     return short("-".join(parts).replace(".", "-"), 57)
 
 

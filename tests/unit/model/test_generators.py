@@ -211,6 +211,27 @@ def test_names_that_clash_after_all() -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "service", "name"),
+    [
+        ("s.x", "s-x", "istio-ingressgateway", "default-s-x-443"),
+        ("s-443", "s", "443", "default-s-443-443"),
+    ],
+)
+def test_names_of_certificates_that_clash_after_all(first: str, second: str, service: str, name: str) -> None:
+    twin = {**HTTPS, "name": "twin", "hostnames": ["twin.example"], "gateway": {"service": service}}
+    model = parse([{**HTTPS, "tls": {"secret": first}}, {**twin, "tls": {"secret": "other"}}])
+    one, two = model.exposures
+    assert two.tls is not None
+    changed = replace(two, tls=replace(two.tls, secret=second))
+    with pytest.raises(ModelError) as caught:
+        _istio_api.generate(replace(model, exposures=(one, changed)))
+    assert str(caught.value) == (
+        f"exposures: two certificates would both have Gateway istio-system/{name}. "
+        "Give one of their Secrets another name."
+    )
+
+
+@pytest.mark.parametrize(
     ("name", "limit", "result"),
     [
         ("web", 63, "web"),

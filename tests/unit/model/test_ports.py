@@ -127,6 +127,12 @@ CASES: list[tuple[str, list[dict[str, Any]], dict[str, Any] | None, list[dict[st
         [entry(3306, 4406)],
     ),
     (
+        "what we chose before gives way to a Service of its own that ends there now",
+        [{**HTTP, "expose": "service"}, {**HTTP, "name": "other", "port": 8080}],
+        service(*INSTALLED, port(8080, 18080, name="edgeway-8080"), owners={8080: "edgeway/default"}),
+        [entry(8080, 20000, "http")],
+    ),
+    (
         "what another set chose is said again",
         [{**TCP, "port": 3306}],
         service(port(3306, 4406, name="edgeway-3306"), owners={3306: "edgeway/other"}),

@@ -262,6 +262,120 @@ def test_both_apis_answer_alike(exposures: list[dict[str, Any]], requests: list[
         assert by_virtual_services(istio, 443, request) == by_routes(gateway, "https-default-s-443", request)
 
 
+INNER = {"istio": "internal"}
+GATEWAYS: list[tuple[dict[str, Any] | None, dict[str, str] | str]] = [
+    (None, {"istio": "ingressgateway"}),
+    ({"service": "istio-internal"}, INNER),
+    ({"service": "office", "selector": INNER}, INNER),
+    ({"service": "a", "selector": {"app": "a"}}, {"app": "a"}),
+    ({"namespace": "edge"}, {"istio": "ingressgateway"}),
+    ({"namespace": "edge", "service": "b-istio", "deploy": True}, "b"),
+    ({"namespace": "edge", "deploy": True, "scope": "exposure"}, ""),
+]
+
+
+@APIS
+@SLOW
+@given(
+    choices=st.lists(
+        st.tuples(st.sampled_from(GATEWAYS), st.sampled_from(["s", "s.x", "s-x"]), st.sampled_from([443, 8443])),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_every_hostname_is_on_the_pods_that_its_exposure_names(api: str, choices: list[Any]) -> None:
+    entries = [
+        {
+            **BASES["https"],
+            "name": f"e{number}",
+            "hostnames": [f"e{number}.{secret}.example"],
+            "port": port,
+            "tls": {"secret": secret},
+            "gateway": gateway,
+        }
+        for number, ((gateway, _pods), secret, port) in enumerate(choices)
+    ]
+    try:
+        manifests = GENERATE[api](parse(entries, api=api))
+    except ModelError:
+        assume(False)
+    gateways = {
+        (one["metadata"]["namespace"], one["metadata"]["name"]): one["spec"]
+        for one in manifests
+        if one["kind"] == "Gateway"
+    }
+    selectors = {gateway["service"]: pods for gateway, pods in GATEWAYS if gateway and "service" in gateway}
+    for entry, ((gateway, pods), secret, port) in zip(entries, choices, strict=True):
+        (hostname,) = entry["hostnames"]
+        space = (gateway or {}).get("namespace", "istio-system")
+        key = {"istio": "hosts", "gateway_api": "hostnames"}[api]
+        (route,) = [one["spec"] for one in manifests if hostname in one["spec"].get(key, ())]
+        if api == "istio":
+            (there,) = route["gateways"]
+            found = gateways[tuple(there.split("/"))]
+            (server,) = found["servers"]
+            assert (there.split("/")[0], found["selector"], server["port"]["number"]) == (space, pods, port)
+            assert f"shop/{hostname}" in server["hosts"]
+            assert server["tls"]["credentialName"] == secret
+        else:
+            (parent,) = route["parentRefs"]
+            found = gateways[parent["namespace"], parent["name"]]
+            (listener,) = [one for one in found["listeners"] if one["name"] == parent["sectionName"]]
+            if "addresses" in found:
+                service = found["addresses"][0]["value"].split(".")[0]
+                assert selectors.get(service, {"istio": "ingressgateway"}) == pods
+            else:
+                assert parent["name"] == (pods or f"shop-{entry['name']}")
+            assert (parent["namespace"], listener["port"]) == (space, port)
+            assert hostname.endswith(listener["hostname"].removeprefix("*"))
+            assert [one["name"] for one in listener["tls"]["certificateRefs"]] == [secret]
+
+
+@APIS
+@SLOW
+@given(
+    choices=st.lists(
+        st.tuples(
+            st.sampled_from(["HTTP", "TCP"]),
+            st.sampled_from([22, 80, 443, 8022, 8080, 8443, 18022, 18080, 18443]),
+            st.sampled_from(["port", "service"]),
+        ),
+        min_size=2,
+        max_size=5,
+        unique_by=lambda choice: choice[1],
+    )
+)
+def test_every_port_of_the_vip_ends_at_a_listener_of_its_own(api: str, choices: list[Any]) -> None:
+    """As istiod looks numbers up: resolvePorts in pilot/pkg/model/gateway.go."""
+    entries = [
+        {**BASES["http"], "name": f"e{port}", "protocol": protocol, "port": port, "expose": expose}
+        for protocol, port, expose in choices
+    ]
+    try:
+        model = parse(entries, api=api)
+    except ModelError:
+        assume(False)
+    installed = {"spec": {"ports": [{"port": 80, "targetPort": 8080}, {"port": 443, "targetPort": 8443}]}}
+    shared = {80: 8080, 443: 8443} | {one["port"]: one["targetPort"] for one in _ports.wanted(model, installed)}
+    services = {"istio-ingressgateway": shared} | {
+        one["metadata"]["name"]: {port["port"]: port["targetPort"] for port in one["spec"]["ports"]}
+        for one in _ports.services(model)
+    }
+    gateways = {one["metadata"]["name"]: one["spec"] for one in GENERATE[api](model) if one["kind"] == "Gateway"}
+    bound: dict[int, int] = {}
+    for _protocol, port, expose in choices:
+        own = services[f"web-e{port}" if expose == "service" else "istio-ingressgateway"]
+        if api == "istio":
+            number = gateways[f"web-e{port}"]["servers"][0]["port"]["number"]
+            ends = {ports[number] for ports in services.values() if number in ports} or {number}
+        else:
+            (found,) = [one for one in gateways.values() if port in [each["port"] for each in one["listeners"]]]
+            ends = {services[found["addresses"][0]["value"].split(".")[0]][port]}
+        assert ends == {own[port]}
+        bound[port] = own[port]
+    assert len(set(bound.values())) == len(bound)
+
+
 @APIS
 @SLOW
 @given(exposures=a_list(), shuffle=st.randoms(use_true_random=False))
