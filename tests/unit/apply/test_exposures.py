@@ -98,6 +98,28 @@ def test_prunes_its_own_and_nothing_else(server: Server, run: Run) -> None:
     assert 65532 not in [port["port"] for port in gateway["spec"]["ports"]]
 
 
+def test_the_service_that_istio_makes_of_a_gateway_of_ours_stays(server: Server, run: Run) -> None:
+    gateway = {"namespace": "shop", "service": "own-istio", "class_name": "istio", "deploy": True}
+    given = {"exposures": [{**HTTP, "gateway": gateway}], "api": "gateway_api", "validate": False, "wait": False}
+    run("exposures", **given)
+    [made] = [item for key, item in server.objects.items() if key[1] == "Gateway"]
+    service_of_istio = service("shop", "own-istio", 80)
+    # As istiod does: the labels are those of the Gateway
+    metadata = made["metadata"]
+    owner = {"apiVersion": made["apiVersion"], "kind": "Gateway", "name": metadata["name"], "uid": metadata["uid"]}
+    service_of_istio["metadata"] |= {"labels": metadata["labels"], "ownerReferences": [owner]}
+    server.apply(service_of_istio, "istio.io/gateway-controller")
+    before = server.state()
+    again = run("exposures", **given)
+    assert not again["changed"], verbs(again)
+    assert server.state() == before
+    [shown] = run("exposures_info", findings=False)["sets"]
+    assert "Service" not in {entry["kind"] for entry in shown["objects"]}
+    run("exposures", **given | {"exposures": []})
+    # It goes with its Gateway, by the cluster's own doing
+    assert server.get("Service", "shop", "own-istio") is not None
+
+
 def test_without_prune_nothing_is_removed(server: Server, run: Run) -> None:
     run("exposures", exposures=[HTTP, TCP])
     assert not run("exposures", exposures=[HTTP, TCP], prune=False)["changed"]
