@@ -314,14 +314,19 @@ class Cluster:
         found, _status = self.request("PUT", self._path(manifest), query={"fieldManager": manager}, body=manifest)
         return dict(found)
 
-    def delete(self, live: Mapping[str, Any], *, dry_run: bool = False) -> None:
-        """Delete this very object: one made anew under its name since we looked is left alone. Gone already is fine."""
+    def delete(self, live: Mapping[str, Any], *, dry_run: bool = False, unchanged: bool = False) -> None:
+        """Delete this very object: one made anew under its name since we looked is left alone. Gone already is fine.
+
+        With `unchanged` only as it is in `live`, else RefusedError with 409.
+        """
         body: Manifest = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "propagationPolicy": "Background",
             "preconditions": {"uid": live["metadata"]["uid"]},
         }
+        if unchanged:
+            body["preconditions"]["resourceVersion"] = live["metadata"]["resourceVersion"]
         if dry_run:
             # Where there is a body the server reads its options from that alone, not from the query
             body["dryRun"] = ["All"]
