@@ -38,9 +38,18 @@ class ClusterError(Exception):
         """What a module returns beside the message."""
         return {}
 
+    @property
+    def passing(self) -> bool:
+        """Whether the same may succeed a little later, with nothing done about it."""
+        return False
+
 
 class UnreachableError(ClusterError):
     """No answer from the API server, or no way to find it."""
+
+    @property
+    def passing(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,10 @@ class RefusedError(ClusterError):
         self.status = status
         self.body = body or {}
         super().__init__(message, cure)
+
+    @property
+    def passing(self) -> bool:
+        return self.status == 429 or self.status >= 500
 
     @property
     def causes(self) -> list[Cause]:
@@ -251,15 +264,16 @@ class Cluster:
         return _complete(found, api_version, kind)
 
     def exists(self, api_version: str, kind: str, namespace: str, name: str) -> bool:
-        """Whether an object is there; its content isn't read. Where we may not know, it is taken to be there."""
+        """Whether an object is there; its content isn't read. Where that can't be known, it is taken to be there."""
         group, version = _kinds.split(api_version)
         path = _kinds.find(group, kind).path(version, namespace, name)
         try:
             self.request("GET", path, accept="application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
-        except RefusedError as refused:
-            if refused.status in (403, 404):
-                return refused.status == 403
-            raise
+        except ClusterError as error:
+            status = error.status if isinstance(error, RefusedError) else 0
+            if not (error.passing or status in (403, 404)):
+                raise
+            return status != 404
         return True
 
     def find(

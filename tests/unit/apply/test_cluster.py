@@ -79,7 +79,9 @@ def test_whether_something_exists_may_be_unknown(server: Server, cluster: Cluste
     refusing(server, 403, "secrets is forbidden")
     assert cluster.exists("v1", "Secret", "shop", "none"), "who may not know must not wait for it"
     refusing(server, 500, "etcd is away")
-    with pytest.raises(RefusedError, match="etcd is away"):
+    assert cluster.exists("v1", "Secret", "shop", "none"), "it may be asked again"
+    refusing(server, 401, "Unauthorized")
+    with pytest.raises(RefusedError, match="Unauthorized"):
         cluster.exists("v1", "Secret", "shop", "none")
 
 
