@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,9 @@ from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kind
 Manifest = dict[str, Any]
 T = TypeVar("T")
 R = TypeVar("R")
+
+_LACKS_RIGHT = re.compile(r"\bcannot \S+ (resource|path) |attempting to grant")
+"""What the server says of every right that is missing. Admission refuses with the same status, in other words."""
 
 CONNECTIONS = 8
 _PAGE = 5000
@@ -111,10 +115,12 @@ class Cluster:
         if body is not None:
             headers["content-type"] = content_type
             data = json.dumps(body, separators=(",", ":")).encode()
-        # An answer lost on the way may have been acted upon: only what may be said twice is tried again
+        # An answer lost on the way may have been acted upon: only what may be said twice is tried again. What was one
+        # request too many was not acted upon
+        read = 1 if method in ("GET", "PATCH", "PUT") else 0
         again = urllib3.Retry(
-            total=4, connect=0, read=1, other=0, status=4, backoff_factor=0.2, status_forcelist=(429,), redirect=0,
-            allowed_methods=("GET", "PATCH", "PUT"), raise_on_status=False,
+            total=4, connect=0, read=read, other=0, status=4, backoff_factor=0.2, status_forcelist=(429,), redirect=0,
+            allowed_methods=(method,), raise_on_status=False,
         )  # fmt: skip
         timeout = urllib3.Timeout(connect=10, read=90)
         try:
@@ -197,9 +203,14 @@ class Cluster:
         if status == 401:
             message = f"The API server {self.host} doesn't accept the credentials: {message}."
             cure = "Renew the kubeconfig, or check api_key, client_cert and client_key."
-        elif status == 403:
+        elif status == 403 and (method == "GET" or _LACKS_RIGHT.search(message)):
             message = f"{method} {path} is not allowed: {message}."
             cure = "Give the user this right, or run as one who has it."
+        elif status == 403:
+            message = f"{method} {path} is refused: {message}."
+            cure = "See what refuses it (a quota, a policy, a webhook), and keep to that or ask who set it."
+            if "NamespaceTerminating" in str(body.get("details")):
+                cure = "Wait until the namespace is gone, and create it anew."
         elif "failed calling webhook" in message:
             cure = "See that the webhook's pods run (of validation.istio.io: istiod), and run again."
         refused = RefusedError(status, message, cure, body)
