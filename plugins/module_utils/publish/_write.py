@@ -165,9 +165,12 @@ def write(
             raise ApplyError(_with_cures([reason for _change, _became, reason, _why in failed], failed))
 
 
-def undo(cluster: Cluster, done: Sequence[Written], error: BaseException) -> ApplyError:
-    """Put back what was written before `error`, and return the error that says both."""
-    left = restore(cluster, done)
+def undo(cluster: Cluster, done: Sequence[Written], error: BaseException, left: Sequence[str] = ()) -> ApplyError:
+    """Put back what was written before `error`, and return the error that says both.
+
+    `left` says what else could not be put back, and why.
+    """
+    left = [*left, *restore(cluster, done)]
     told = list(error.problems) if isinstance(error, ApplyError) else [str(error) or type(error).__name__]
     if left:
         told.append("What had been written could not be put back wholly. " + " ".join(left))
