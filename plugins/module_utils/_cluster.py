@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,9 @@ from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kind
 Manifest = dict[str, Any]
 T = TypeVar("T")
 R = TypeVar("R")
+
+_LACKS_RIGHT = re.compile(r"\bcannot \S+ (resource|path) |attempting to grant")
+"""What the server says of every right that is missing. Admission refuses with the same status, in other words."""
 
 CONNECTIONS = 8
 _PAGE = 5000
@@ -38,9 +42,18 @@ class ClusterError(Exception):
         """What a module returns beside the message."""
         return {}
 
+    @property
+    def passing(self) -> bool:
+        """Whether the same may succeed a little later, with nothing done about it."""
+        return False
+
 
 class UnreachableError(ClusterError):
     """No answer from the API server, or no way to find it."""
+
+    @property
+    def passing(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,10 @@ class RefusedError(ClusterError):
         self.status = status
         self.body = body or {}
         super().__init__(message, cure)
+
+    @property
+    def passing(self) -> bool:
+        return self.status == 429 or self.status >= 500
 
     @property
     def causes(self) -> list[Cause]:
@@ -98,10 +115,12 @@ class Cluster:
         if body is not None:
             headers["content-type"] = content_type
             data = json.dumps(body, separators=(",", ":")).encode()
-        # An answer lost on the way may have been acted upon: only what may be said twice is tried again
+        # An answer lost on the way may have been acted upon: only what may be said twice is tried again. What was one
+        # request too many was not acted upon
+        read = 1 if method in ("GET", "PATCH", "PUT") else 0
         again = urllib3.Retry(
-            total=4, connect=0, read=1, other=0, status=4, backoff_factor=0.2, status_forcelist=(429,), redirect=0,
-            allowed_methods=("GET", "PATCH", "PUT"), raise_on_status=False,
+            total=4, connect=0, read=read, other=0, status=4, backoff_factor=0.2, status_forcelist=(429,), redirect=0,
+            allowed_methods=(method,), raise_on_status=False,
         )  # fmt: skip
         timeout = urllib3.Timeout(connect=10, read=90)
         try:
@@ -184,9 +203,14 @@ class Cluster:
         if status == 401:
             message = f"The API server {self.host} doesn't accept the credentials: {message}."
             cure = "Renew the kubeconfig, or check api_key, client_cert and client_key."
-        elif status == 403:
+        elif status == 403 and (method == "GET" or _LACKS_RIGHT.search(message)):
             message = f"{method} {path} is not allowed: {message}."
             cure = "Give the user this right, or run as one who has it."
+        elif status == 403:
+            message = f"{method} {path} is refused: {message}."
+            cure = "See what refuses it (a quota, a policy, a webhook), and keep to that or ask who set it."
+            if "NamespaceTerminating" in str(body.get("details")):
+                cure = "Wait until the namespace is gone, and create it anew."
         elif "failed calling webhook" in message:
             cure = "See that the webhook's pods run (of validation.istio.io: istiod), and run again."
         refused = RefusedError(status, message, cure, body)
@@ -251,15 +275,16 @@ class Cluster:
         return _complete(found, api_version, kind)
 
     def exists(self, api_version: str, kind: str, namespace: str, name: str) -> bool:
-        """Whether an object is there; its content isn't read. Where we may not know, it is taken to be there."""
+        """Whether an object is there; its content isn't read. Where that can't be known, it is taken to be there."""
         group, version = _kinds.split(api_version)
         path = _kinds.find(group, kind).path(version, namespace, name)
         try:
             self.request("GET", path, accept="application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
-        except RefusedError as refused:
-            if refused.status in (403, 404):
-                return refused.status == 403
-            raise
+        except ClusterError as error:
+            status = error.status if isinstance(error, RefusedError) else 0
+            if not (error.passing or status in (403, 404)):
+                raise
+            return status != 404
         return True
 
     def find(
@@ -314,14 +339,19 @@ class Cluster:
         found, _status = self.request("PUT", self._path(manifest), query={"fieldManager": manager}, body=manifest)
         return dict(found)
 
-    def delete(self, live: Mapping[str, Any], *, dry_run: bool = False) -> None:
-        """Delete this very object: one made anew under its name since we looked is left alone. Gone already is fine."""
+    def delete(self, live: Mapping[str, Any], *, dry_run: bool = False, unchanged: bool = False) -> None:
+        """Delete this very object: one made anew under its name since we looked is left alone. Gone already is fine.
+
+        With `unchanged` only as it is in `live`, else RefusedError with 409.
+        """
         body: Manifest = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "propagationPolicy": "Background",
             "preconditions": {"uid": live["metadata"]["uid"]},
         }
+        if unchanged:
+            body["preconditions"]["resourceVersion"] = live["metadata"]["resourceVersion"]
         if dry_run:
             # Where there is a body the server reads its options from that alone, not from the query
             body["dryRun"] = ["All"]

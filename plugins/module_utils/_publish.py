@@ -9,7 +9,7 @@ import gc
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -103,8 +103,10 @@ def publish(exposures: Any, options: Options, cluster: Cluster) -> Result:
     Raises ModelError for a list that can't be published and ClusterError for a cluster that won't have it; in both
     cases nothing has changed. Raises StaleError when all is written but a gateway pod doesn't take it.
     """
+    if options.state != "present":
+        exposures, options = [], replace(options, prune=True)
     with uncollected():
-        return _publish(exposures if options.state == "present" else [], options, cluster)
+        return _publish(exposures, options, cluster)
 
 
 @contextmanager
@@ -182,9 +184,16 @@ def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, 
         model = _with_gateway(exposures, options, model, services)
     desired = _generated(model, cluster, options)
     live, known = _snapshot(cluster, desired, inventory, options.set_name, services)
+    if inventory.live is None:
+        inventory = inventory.with_objects(live)
     changes, taken = _changes.plan(desired, live, set_name=options.set_name, prune=options.prune)
     ports, warnings = _service_ports.port_changes(
-        model, services, inventory.services, prune=options.prune, check=options.check, coming=options.before_istio
+        model,
+        services,
+        _with_ports_of(options.set_name, services.values()),
+        prune=options.prune,
+        check=options.check,
+        coming=options.before_istio,
     )
     found = [_taken_finding(entry, model) for entry in taken]
     if options.validate:
@@ -216,6 +225,16 @@ def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, 
     )
 
 
+def _with_ports_of(set_name: str, services: Iterable[Manifest]) -> list[tuple[str, str]]:
+    """Return the Services, as (namespace, name), that aren't the set's but have ports of it."""
+    manager = _changes.manager_of(set_name)
+    return [
+        (item["metadata"]["namespace"], item["metadata"]["name"])
+        for item in services
+        if _kinds.holder(item) != set_name and _fields.owned(item, manager)
+    ]
+
+
 def _once_installed(found: Iterable[Finding], model: Model, services: Mapping[_kinds.Key, Manifest]) -> list[Finding]:
     """Leave out that a gateway has no pods where its Service isn't there either: both come with its installation."""
     coming = {one.name for one in model.exposures if _service(services, one.gateway) is None}
@@ -234,7 +253,7 @@ def _shared_hosts(live: Iterable[Manifest], set_name: str) -> frozenset[str]:
 def _carry_out(plan: Plan, cluster: Cluster) -> Result:
     """Write, wait, and note in the inventory what came of it; BusyError if another run got in first."""
     options, before = plan.options, plan.inventory
-    grown = replace(before.with_changes(plan.changes), proved="")
+    grown = replace(before.with_objects(change.manifest for change in plan.changes), proved="")
     adding, removing = _changes.steps(plan.changes)
     done: list[_write.Written] = []
     stale: _wait.StaleError | None = None
@@ -255,25 +274,47 @@ def _carry_out(plan: Plan, cluster: Cluster) -> Result:
                 error.written = True
                 stale = error
             proved = plan.digest if stale is None and seen.proved and not seen.unknown else ""
-            turn.end()
             if options.state == "absent":
-                before.remove(cluster)
+                turn.remove()
             else:
-                replace(_exact(plan, grown), proved=proved).write(cluster)
+                turn.finish(replace(_exact(plan, grown), proved=proved))
         except _wait.StaleError as error:
             error.written = True
             # Nothing is lost by what was added; what would have been removed still serves the pods that lag behind
-            turn.end()
-            grown.write(cluster)
+            turn.finish(grown)
             raise
         except BaseException as error:
-            failed = _write.undo(cluster, done, error)
-            # What could not be put back must be found again
-            turn.leave = replace(grown, live=before.live or {}) if failed.incomplete else before
-            raise failed from error
+            raise _given_up(cluster, turn, before, grown, done, error) from error
     if stale is not None:
         raise stale
     return plan.result(pods=seen.proved, warnings=_wait.warnings(seen, facts))
+
+
+def _given_up(
+    cluster: Cluster,
+    turn: _inventory.Turn,
+    before: Inventory,
+    grown: Inventory,
+    done: Sequence[_write.Written],
+    error: BaseException,
+) -> ClusterError:
+    """Put back what was written before `error` unless it is another run's by now; return the error that says both."""
+    try:
+        turn.check()
+    except _inventory.LostError as lost:
+        lost.written = bool(done)
+        return lost
+    failed = _write.undo(cluster, done, error)
+    # Where this fails too, the first error is the one to tell; the next run sees that nobody is alive
+    with suppress(ClusterError):
+        if failed.incomplete:
+            # What could not be put back must be found again
+            turn.finish(grown)
+        elif before.live is None:
+            turn.remove()
+        else:
+            turn.finish(before)
+    return failed
 
 
 def _as_written(plan: Plan, done: Iterable[_write.Written]) -> Plan:
@@ -300,8 +341,7 @@ def _confirm(plan: Plan, cluster: Cluster) -> Result:
     if options.state == "absent":
         if inventory.live is not None:
             with _inventory.turn(cluster, inventory) as turn:
-                turn.end()
-                inventory.remove(cluster)
+                turn.remove()
         return plan.result()
     facts: _wait.Facts = {}
     seen, proved = _wait.Seen(), inventory.proved
@@ -312,9 +352,9 @@ def _confirm(plan: Plan, cluster: Cluster) -> Result:
         seen = _proved(plan, cluster, facts)
         if seen.proved and not seen.unknown:
             proved = plan.digest
-    # A run that was killed leaves its name, and places that it has not come to
+    # A run that was killed leaves its name, and places that it has not come to; and somebody may have deleted it
     exact = replace(_exact(plan, inventory), proved=proved)
-    if exact != inventory or inventory.run() is not None:
+    if exact != inventory or inventory.run() is not None or (inventory.live is None and exact.kinds):
         exact.note(cluster)
     return plan.result(pods=seen.proved, warnings=_wait.warnings(seen, facts))
 
@@ -336,14 +376,9 @@ def _exact(plan: Plan, grown: Inventory) -> Inventory:
     """Return the inventory of what there is after a run that pruned; what wasn't pruned may be anywhere it was."""
     if not plan.options.prune:
         return grown
-    kept = [change for change in plan.changes if change.verb != "delete"]
-    return replace(grown, kinds=frozenset(), namespaces=frozenset(), services=frozenset()).with_changes(
-        change for change in kept if change.after is not None and (_is_ours(change) or "spec" in change.after)
+    return replace(grown, kinds=frozenset(), namespaces=frozenset()).with_objects(
+        change.manifest for change in plan.changes if change.verb != "delete"
     )
-
-
-def _is_ours(change: Change) -> bool:
-    return _kinds.holder(change.manifest) is not None
 
 
 def _proved(plan: Plan, cluster: Cluster, facts: _wait.Facts, *, final: bool = True) -> _wait.Seen:
@@ -467,19 +502,34 @@ def _snapshot(
     for manifest in desired:
         kind = _kinds.kind_of(manifest)
         versions[kind.group, kind.name] = manifest["apiVersion"]
-    for group, name in inventory.kinds:
+    # Without an inventory the set's objects may be of any kind
+    sought = inventory.kinds if inventory.live else [(kind.group, kind.name) for kind in _kinds.KINDS]
+    for group, name in sought:
         served = cluster.served(group).get(name, ()) if group else ("v1",)
         if served:
             versions.setdefault((group, name), f"{group}/{served[0]}" if group else "v1")
-    versions.pop(("", "Service"), None)
+    for name in ("Service", "ConfigMap"):
+        versions.pop(("", name), None)
     namespaces = sorted({manifest["metadata"]["namespace"] for manifest in desired} | inventory.namespaces)
     labels = {_kinds.MANAGED_BY: "edgeway", _kinds.SET_LABEL: set_name}
     known: dict[tuple[str, str], list[Manifest]] = {("", "Service"): list(services.values())}
+    wanted = {_kinds.key_of(manifest)[:3] for manifest in desired}
+    needed = {place[:2] for place in wanted} | inventory.kinds
+
+    def inside(group: str, name: str, space: str, selector: Mapping[str, str] | None) -> list[Manifest]:
+        try:
+            return cluster.find(versions[group, name], name, space, selector)
+        except RefusedError as refused:
+            # Secrets are beside gateways alone, and nobody need be given those of other namespaces
+            needless = name == "Secret" or (group, name) not in needed
+            if refused.status == 403 and needless and (group, name, space) not in wanted:
+                return []
+            raise
 
     def read(entry: tuple[tuple[str, str], str]) -> list[Manifest]:
         (group, name), version = entry
-        # Other people's Secrets and ConfigMaps are none of our business
-        selector = labels if name in ("Secret", "ConfigMap") else None
+        # Other people's Secrets are none of our business
+        selector = labels if name == "Secret" else None
         try:
             found = cluster.find(version, name, None, selector)
             if selector is None:
@@ -487,7 +537,7 @@ def _snapshot(
         except RefusedError as refused:
             if refused.status != 403:
                 raise
-            found = [item for space in namespaces for item in cluster.find(version, name, space, selector)]
+            found = [item for space in namespaces for item in inside(group, name, space, selector)]
         if selector:
             ours = {_kinds.key_of(item) for item in found}
             for manifest in desired:
@@ -499,7 +549,6 @@ def _snapshot(
 
     kinds = [(key, version) for key, version in sorted(versions.items()) if cluster.serves(version, key[1])]
     found = [item for items in cluster.every(read, kinds) for item in items]
-    found = [item for item in found if (item["kind"], item["metadata"]["name"]) != ("ConfigMap", inventory.name)]
     return found + list(services.values()), known
 
 

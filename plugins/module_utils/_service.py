@@ -150,7 +150,8 @@ def ensure(options: Options, cluster: Cluster) -> Result:
             cluster.apply(manifest, options.manager, subresource="status", force=options.force)
         _write.write(cluster, removing, done, force=options.force)
     except BaseException as error:
-        raise _write.undo(cluster, done, error) from error
+        left = _put_status_back(cluster, live, options) if live is not None else []
+        raise _write.undo(cluster, done, error, left) from error
     final = cluster.get("v1", "Service", options.namespace, options.name)
     return replace(result, service=_summary(final, ips(final)) if final is not None else None)
 
@@ -278,6 +279,21 @@ def _try_status(cluster: Cluster, live: Manifest | None, spec: Manifest, options
         return live
     became, _created = cluster.apply(manifest, options.manager, subresource="status", dry_run=True, force=options.force)
     return became
+
+
+def _put_status_back(cluster: Cluster, before: Manifest, options: Options) -> list[str]:
+    """Give the Service the addresses back that it had. Returns what could not be put back, and why."""
+    name = f"The status of {_kinds.shown(before)}"
+    try:
+        live = cluster.get("v1", "Service", options.namespace, options.name)
+        if live is None or ips(live) == ips(before):
+            return []
+        manifest = {**_no_status(options), **_fields.mine(before, options.manager, "status")}
+        became, _created = cluster.apply(manifest, options.manager, subresource="status")
+    except ClusterError as error:
+        return [f"{name}: {error}"]
+    lost = [address for address in ips(before) if address not in ips(became)]
+    return [f"{name}: {', '.join(lost)} was another manager's. Have it write that again."] if lost else []
 
 
 def vip_problems(

@@ -26,7 +26,9 @@ options:
     choices: [present, absent, rendered]
     default: present
   prune:
-    description: Whether objects of the set that the list doesn't ask for any more are deleted.
+    description:
+      - Whether objects of the set that the list doesn't ask for any more are deleted.
+      - O(state=absent) deletes them whatever is said here.
     type: bool
     default: true
   validate:

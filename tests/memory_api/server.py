@@ -303,9 +303,9 @@ class Server:
                 raise StatusError(415, "UnsupportedMediaType", f"{request.content_type} is not supported")
             return 200, self._update(kind, key, new, manager, subresource, dry=request.dry)
         if request.method == "DELETE":
-            wanted = ((request.body or {}).get("preconditions") or {}).get("uid")
-            if wanted and wanted != live["metadata"]["uid"]:
-                raise StatusError(409, "Conflict", f"Precondition failed: UID in precondition: {wanted}")
+            for name, wanted in ((request.body or {}).get("preconditions") or {}).items():
+                if wanted != live["metadata"][name]:
+                    raise StatusError(409, "Conflict", f"Precondition failed: {name} in precondition: {wanted}")
             if not request.dry:
                 del self.objects[key]
                 self._counter += 1

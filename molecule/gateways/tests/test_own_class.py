@@ -43,3 +43,12 @@ def test_istio_deploys_it_and_it_answers(lab: Lab, own: ExposureSet, lists: path
     lab.opens(lab.machines["node1"], ports[80])
     assert clients.http_get(lab.machines["node1"], "deployed.example", port=ports[80]).status == 200
     assert clients.http_get(lab.vip, "deployed.example").status == 404
+
+
+def test_published_again_it_keeps_its_service(lab: Lab, own: ExposureSet, lists: pathlib.Path) -> None:
+    """Istio's Service has the labels of our Gateway, and is Istio's all the same."""
+    (before,) = lab.objects("service", "--namespace=sc-deployed")
+    assert before["metadata"]["labels"]["edgeway.istio/set"] == own.name
+    assert own.publish(lists / "own_class.yml").changed == 0
+    (after,) = lab.objects("service", "--namespace=sc-deployed")
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]

@@ -183,10 +183,9 @@ def test_a_certificate(stranger: Stranger, lab: Lab) -> None:
 
 def test_who_publishes_needs_no_more_than_the_role(stranger: Stranger, lab: Lab) -> None:
     """install.md's commands, but for the cluster's address and the name of the set in the manifest."""
-    manifest = "roles/exposures/files/rbac.yml"
-    rights = (stranger.collection / manifest).read_text().replace("edgeway-set-default", f"edgeway-set-{SET}")
-    (stranger.folder / manifest).parent.mkdir(parents=True)
-    (stranger.folder / manifest).write_text(rights)
+    manifest = stranger.collection / "roles/exposures/files/rbac.yml"
+    rights = manifest.read_text()
+    manifest.write_text(rights.replace("edgeway-set-default", f"edgeway-set-{SET}"))
     cluster = yaml.safe_load((ROOT / ".lab/kubeconfig").read_text())["clusters"][0]["cluster"]
     (stranger.folder / "ca.crt").write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
     commands = of_page("install.md", "create token").replace("https://192.0.2.10:6443", cluster["server"])
@@ -208,4 +207,5 @@ def test_who_publishes_needs_no_more_than_the_role(stranger: Stranger, lab: Lab)
             with pytest.raises(RuntimeError):
                 lab.kubectl(*may, *denied)
     finally:
-        lab.kubectl("delete", "--filename", str(stranger.folder / manifest), "--ignore-not-found")
+        lab.kubectl("delete", "--filename", str(manifest), "--ignore-not-found")
+        manifest.write_text(rights)

@@ -83,9 +83,9 @@ def _same(want: Any, live: Any, fields: Fields) -> bool:
     return False
 
 
-def mine(live: Mapping[str, Any], manager: str) -> Manifest:
+def mine(live: Mapping[str, Any], manager: str, subresource: str = "") -> Manifest:
     """Return of a live object only what `manager` applied."""
-    fields = owned(live, manager)
+    fields = owned(live, manager, subresource)
     found: Manifest = _project(live, fields) if fields else {}
     return found
 

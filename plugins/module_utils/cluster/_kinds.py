@@ -81,8 +81,13 @@ def key_of(manifest: Mapping[str, Any]) -> Key:
 
 
 def holder(manifest: Mapping[str, Any]) -> str | None:
-    """Return the set whose labels an object carries, None when it isn't ours."""
-    labels = manifest["metadata"].get("labels") or {}
+    """Return the set whose labels an object carries, None when it isn't ours.
+
+    A controller that makes objects of one of ours may give them its labels, as Istio does with the Service of a
+    Gateway. Those have an owner, which ours never have.
+    """
+    metadata = manifest["metadata"]
+    labels = {} if metadata.get("ownerReferences") else metadata.get("labels") or {}
     return labels.get(SET_LABEL) if labels.get(MANAGED_BY) == "edgeway" else None
 
 

@@ -17,15 +17,19 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _changes
-from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
-from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
+from ansible_collections.edgeway.istio.plugins.module_utils._cluster import (
+    Cluster,
+    ClusterError,
+    RefusedError,
+    UnreachableError,
+)
 from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kinds
 
 Manifest = dict[str, Any]
@@ -45,19 +49,36 @@ class BusyError(Exception):
     """Another run got in first. What was planned no longer holds."""
 
 
+class LostError(ClusterError):
+    """Another run has taken our turn. Whatever we write or put back from now on would undo what it does.
+
+    `written` if this run has changed something, which it leaves as it is.
+    """
+
+    def __init__(self, set_name: str, run: dict[str, Any] | None) -> None:
+        self.written = False
+        super().__init__(
+            f"Another run{_of(run)} has taken over the set {set_name}: this one has stopped, and put nothing back.",
+            "See what the other did, and run again.",
+        )
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        return {"changed": self.written}
+
+
 @dataclass(frozen=True, slots=True)
 class Inventory:
     """What the ConfigMap says. `live` is the object it was read from.
 
-    `kinds` are (group, kind); `services` are (namespace, name) of Services that aren't ours but have ports of ours.
-    `proved` is the digest of what every gateway pod was last seen to have, empty when that isn't known.
+    `kinds` are (group, kind). `proved` is the digest of what every gateway pod was last seen to have, empty when that
+    isn't known.
     """
 
     set_name: str
     namespace: str
     kinds: Pairs = frozenset()
     namespaces: frozenset[str] = frozenset()
-    services: Pairs = frozenset()
     proved: str = ""
     live: Manifest | None = field(default=None, compare=False)
 
@@ -104,21 +125,17 @@ class Inventory:
             str(live["metadata"]["namespace"]),
             pairs("kinds"),
             frozenset(str(data.get("namespaces", "")).split()),
-            pairs("services"),
             str(data.get("proved", "")),
             live,
         )
 
-    def with_changes(self, changes: Iterable[Change]) -> Inventory:
-        """Return it with all that these changes touch."""
-        changes = list(changes)
-        mine = [change for change in changes if _kinds.holder(change.manifest) == self.set_name]
-        shared = [change for change in changes if _kinds.holder(change.manifest) is None]
+    def with_objects(self, objects: Iterable[Manifest]) -> Inventory:
+        """Return it with the places of these objects, as far as they are of this set."""
+        mine = [item for item in objects if _kinds.holder(item) == self.set_name]
         return replace(
             self,
-            kinds=self.kinds | {(_kinds.kind_of(change.manifest).group, change.kind) for change in mine},
-            namespaces=self.namespaces | {change.namespace for change in mine},
-            services=self.services | {(change.namespace, change.name) for change in shared},
+            kinds=self.kinds | {(_kinds.kind_of(item).group, str(item["kind"])) for item in mine},
+            namespaces=self.namespaces | {str(item["metadata"]["namespace"]) for item in mine},
         )
 
     def manifest(self, run: str = "") -> Manifest:
@@ -133,7 +150,6 @@ class Inventory:
         data = {
             "kinds": " ".join(sorted("/".join(pair) for pair in self.kinds)),
             "namespaces": " ".join(sorted(self.namespaces)),
-            "services": " ".join(sorted("/".join(pair) for pair in self.services)),
         }
         if self.proved:
             data["proved"] = self.proved
@@ -150,42 +166,41 @@ class Inventory:
             return {"id": text}
         return found if isinstance(found, dict) else {"id": text}
 
-    def write(self, cluster: Cluster) -> None:
-        """Store it, with no run that is writing."""
-        cluster.apply(self.manifest(), self.manager)
-
     def note(self, cluster: Cluster) -> None:
-        """Store it unless somebody has written it since it was read, or we aren't allowed to."""
-        if self.live is None:
-            return
-        manifest = self.manifest()
-        metadata = {**manifest["metadata"], "resourceVersion": self.live["metadata"]["resourceVersion"]}
+        """Store it unless somebody has written it since it was read, or we aren't allowed to.
+
+        One that isn't there is made in a turn of its own; BusyError where it can't be had.
+        """
         try:
-            cluster.apply({**manifest, "metadata": metadata}, self.manager)
+            if self.live is None:
+                with turn(cluster, self) as ours:
+                    ours.finish(self)
+            else:
+                _store(cluster, self, self.manifest(), self.live)
         except RefusedError as refused:
             if refused.status not in (403, 409):
                 raise
 
-    def remove(self, cluster: Cluster) -> None:
-        """Delete it, when nothing of the set is left."""
-        live = cluster.get("v1", "ConfigMap", self.namespace, self.name)
-        if live is not None:
-            cluster.delete(live)
+
+def _store(cluster: Cluster, inventory: Inventory, manifest: Manifest, live: Manifest) -> None:
+    """Apply the ConfigMap; RefusedError with 409 where it isn't as `live` any more.
+
+    It is ours alone: what others have set in it is taken back.
+    """
+    metadata = {**manifest["metadata"], "resourceVersion": live["metadata"]["resourceVersion"]}
+    cluster.apply({**manifest, "metadata": metadata}, inventory.manager, force=True)
 
 
 class Turn:
-    """Our turn to write. `check` raises when somebody has taken it from us."""
+    """Our turn to write, until `finish` or `remove`. Both and `check` raise LostError when it was taken from us."""
 
     def __init__(self, cluster: Cluster, inventory: Inventory) -> None:
         self._cluster = cluster
         self._inventory = inventory
         self._beat = 0
         self._id = uuid.uuid4().hex
-        self._lost = ""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self.keep, name="edgeway turn", daemon=True)
-        self.leave: Inventory | None = None
-        """What the inventory becomes when the turn ends by an error; None for one that was left in order."""
 
     def _run(self) -> str:
         run = {"id": self._id, "machine": machine(), "process": os.getpid(), "host": os.uname().nodename}
@@ -201,46 +216,48 @@ class Turn:
                 # for good, so it holds nothing
                 metadata = {key: manifest["metadata"][key] for key in ("name", "namespace")}
                 live = self._cluster.create({**manifest, "metadata": metadata, "data": {}}, self._inventory.manager)
-            metadata = {**manifest["metadata"], "resourceVersion": live["metadata"]["resourceVersion"]}
-            self._cluster.apply({**manifest, "metadata": metadata}, self._inventory.manager)
+            _store(self._cluster, self._inventory, manifest, live)
         except ClusterError as error:
-            live = self._live()
-            run = replace(self._inventory, live=live).run() or {}
-            if run.get("id") == self._id:
-                # Done, but not answered: asked a second time, the server found our own first
-                return
+            with contextlib.suppress(ClusterError):
+                live = self._live()
+                run = replace(self._inventory, live=live).run() or {}
+                if run.get("id") == self._id:
+                    # Done, but not answered: asked a second time, the server found our own first
+                    return
+                conflict = isinstance(error, RefusedError) and error.status == 409
+                if not conflict and self._inventory.live is None and live and not run and not live.get("data"):
+                    self._cluster.delete(live)
             if isinstance(error, RefusedError) and error.status == 409:
                 raise BusyError from error
-            if self._inventory.live is None and live is not None and not run and not live.get("data"):
-                with contextlib.suppress(ClusterError):
-                    self._cluster.delete(live)
             raise
 
     def _live(self) -> Manifest | None:
-        try:
-            return self._cluster.get("v1", "ConfigMap", self._inventory.namespace, self._inventory.name)
-        except ClusterError:
-            return None
+        return self._cluster.get("v1", "ConfigMap", self._inventory.namespace, self._inventory.name)
+
+    def _ours(self) -> Manifest:
+        """Return the ConfigMap as it is now; LostError if it doesn't name us any more."""
+        live = self._live()
+        run = replace(self._inventory, live=live).run()
+        if live is None or run is None or run.get("id") != self._id:
+            raise LostError(self._inventory.set_name, run)
+        return live
 
     def keep(self) -> None:
         """Show a sign of life now and then, until the turn ends; for a thread of its own."""
         while not self._ended.wait(BEAT):
             self._beat += 1
             try:
-                live = self._cluster.get("v1", "ConfigMap", self._inventory.namespace, self._inventory.name)
-                run = replace(self._inventory, live=live).run()
-                if live is None or run is None or run.get("id") != self._id:
-                    self._lost = f"Another run{_of(run)} has taken over the set {self._inventory.set_name}."
-                    return
-                self._cluster.apply(self._inventory.manifest(self._run()), self._inventory.manager)
+                _store(self._cluster, self._inventory, self._inventory.manifest(self._run()), self._ours())
+            except LostError:
+                return
             except ClusterError:
                 # The next one may get through; others wait much longer than one beat
                 continue
 
     def check(self) -> None:
-        """Raise ClusterError if the turn was lost."""
-        if self._lost:
-            raise ClusterError(self._lost, "See what it did, and run again.")
+        """Raise LostError if the turn was lost, as far as the server can be asked."""
+        with contextlib.suppress(RefusedError, UnreachableError):
+            self._ours()
 
     def begin(self) -> None:
         """Take the turn, and show signs of life from now on."""
@@ -248,40 +265,45 @@ class Turn:
         self._thread.start()
 
     def end(self) -> None:
-        """Stop the signs of life; afterwards nothing more of this turn is written."""
+        """Stop the signs of life."""
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join()
+
+    def finish(self, inventory: Inventory) -> None:
+        """End the turn with this as what the ConfigMap says."""
+        self.end()
+        wanted = inventory.manifest()
+        try:
+            _store(self._cluster, self._inventory, wanted, self._ours())
+        except (RefusedError, UnreachableError):
+            # It may be done, but not answered: asked a second time, the server finds our own first
+            live = self._live() or {}
+            if live.get("data") != wanted["data"] or replace(self._inventory, live=live).run() is not None:
+                raise
+
+    def remove(self) -> None:
+        """End the turn without a ConfigMap, as nothing of the set is left."""
+        self.end()
+        try:
+            self._cluster.delete(self._ours(), unchanged=True)
+        except (RefusedError, UnreachableError):
+            if self._live() is not None:
+                raise
 
 
 @contextmanager
 def turn(cluster: Cluster, inventory: Inventory) -> Iterator[Turn]:
     """Hold the turn to write; BusyError when it can't be had as things were when `inventory` was read.
 
-    The caller ends it by writing the inventory or removing it. After an error the ConfigMap is what `leave` says.
+    The caller finishes it, or removes the ConfigMap. A turn that was left by an error is a dead run's to the next one.
     """
     ours = Turn(cluster, inventory)
     ours.begin()
     try:
         yield ours
-    except BaseException:
-        ours.end()
-        if ours.leave is not None:
-            _release(cluster, ours.leave)
-        raise
     finally:
         ours.end()
-
-
-def _release(cluster: Cluster, inventory: Inventory) -> None:
-    try:
-        if inventory.live is None:
-            inventory.remove(cluster)
-        else:
-            inventory.write(cluster)
-    except ClusterError:
-        # The error that ended the turn is the one to tell; the next run sees that nobody is alive
-        return
 
 
 def wait_for_turn(cluster: Cluster, inventory: Inventory, patience: float) -> dict[str, Any] | None:

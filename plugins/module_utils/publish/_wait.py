@@ -68,7 +68,8 @@ def until_proved(cluster: Cluster, facts: Facts, timeout: float, again: Callable
     """Ask each place's pods until all of them hold its facts, and return what was seen; StaleError after `timeout`.
 
     A pod that isn't ready serves nobody and is passed over: it gets its configuration before it becomes ready. One
-    that may not be asked, for lack of rights, is unknown. `again` makes the facts anew.
+    that may not be asked, for lack of rights, is unknown. `again` makes the facts anew. An API server that is away has
+    not answered yet, until `timeout`.
     """
     end = time.monotonic() + timeout
     made = time.monotonic()
@@ -76,7 +77,11 @@ def until_proved(cluster: Cluster, facts: Facts, timeout: float, again: Callable
     proved: set[tuple[Pod, Place]] = set()
     while True:
         if time.monotonic() - made > REFRESH:
-            facts, made = again(), time.monotonic()
+            try:
+                facts, made = again(), time.monotonic()
+            except ClusterError as error:
+                if not error.passing:
+                    raise
         seen = Seen()
         asked = [
             (pod, place, list(wanted))
@@ -108,10 +113,14 @@ def until_proved(cluster: Cluster, facts: Facts, timeout: float, again: Callable
 def _pods(cluster: Cluster, place: Place, seen: Seen) -> list[Pod]:
     try:
         found = cluster.items(f"/api/v1/namespaces/{place.namespace}/pods", dict(place.labels))
-    except RefusedError as refused:
-        if refused.status != 403:
+    except ClusterError as error:
+        every = place.namespace, "*"
+        if error.passing:
+            seen.stale[every] = [f"an answer ({error.message})"]
+        elif isinstance(error, RefusedError) and error.status == 403:
+            seen.unknown[every] = error.message
+        else:
             raise
-        seen.unknown[place.namespace, "*"] = refused.message
         return []
     return [(place.namespace, str(pod["metadata"]["name"])) for pod in found if serves(pod)]
 

@@ -80,9 +80,10 @@ def dry_run(
     )
 
 
-def _no_namespace(refused: RefusedError) -> bool:
-    details = refused.body.get("details") or {}
-    return refused.status == 404 and details.get("kind") == "namespaces"
+def _no_namespace(error: ClusterError) -> bool:
+    if not isinstance(error, RefusedError) or error.status != 404:
+        return False
+    return (error.body.get("details") or {}).get("kind") == "namespaces"
 
 
 def _not_served(change: Change) -> Outcome:
@@ -150,12 +151,11 @@ def write(
             done.append(Written(step, became, created))
             if change.verb == "create" and not created:
                 return change, None, f"{what} was made by somebody else in the meantime. Run again.", "refused"
-        except RefusedError as refused:
-            return change, None, f"{what}: {refused}", "namespace" if _no_namespace(refused) else "refused"
         except ClusterError as error:
-            # No answer: it may have been written, and has to be put back too
-            done.append(Written(step))
-            return change, None, f"{what}: {error}", "refused"
+            if error.passing:
+                # No answer, or one that says no more: it may have been written, and has to be put back too
+                done.append(Written(step))
+            return change, None, f"{what}: {error}", "namespace" if _no_namespace(error) else "refused"
         return None
 
     for group in groups:
@@ -165,9 +165,12 @@ def write(
             raise ApplyError(_with_cures([reason for _change, _became, reason, _why in failed], failed))
 
 
-def undo(cluster: Cluster, done: Sequence[Written], error: BaseException) -> ApplyError:
-    """Put back what was written before `error`, and return the error that says both."""
-    left = restore(cluster, done)
+def undo(cluster: Cluster, done: Sequence[Written], error: BaseException, left: Sequence[str] = ()) -> ApplyError:
+    """Put back what was written before `error`, and return the error that says both.
+
+    `left` says what else could not be put back, and why.
+    """
+    left = [*left, *restore(cluster, done)]
     told = list(error.problems) if isinstance(error, ApplyError) else [str(error) or type(error).__name__]
     if left:
         told.append("What had been written could not be put back wholly. " + " ".join(left))

@@ -20,8 +20,8 @@ from ansible_collections.edgeway.istio.plugins.module_utils._cluster import (
 )
 from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _objects
 from memory_api import Server
-from memory_api.sample import namespace
-from memory_api.server import Request, StatusError
+from memory_api.sample import namespace, service
+from memory_api.server import DropError, Request, StatusError
 
 Json = dict[str, Any]
 
@@ -73,13 +73,84 @@ def test_refusals(server: Server, cluster: Cluster, code: int, message: str, sai
         _objects.delete(cluster, {**namespace("a"), "metadata": {"name": "a", "uid": "1"}})
 
 
+RIGHT = 'services is forbidden: User "deployer" cannot create resource "services" in API group "" at the cluster scope'
+GRANT = 'roles "a" is forbidden: user "deployer" is attempting to grant RBAC permissions not currently held'
+QUOTA = 'services "a" is forbidden: exceeded quota: small, requested: services=1, used: services=1, limited: services=1'
+ENDING = 'services "a" is forbidden: unable to create new content in namespace shop because it is being terminated'
+WEBHOOK = 'admission webhook "deny.example.com" denied the request: no more ports'
+POLICY = "services \"a\" is forbidden: ValidatingAdmissionPolicy 'ports' with binding 'all' denied request: no ports"
+
+
+@pytest.mark.parametrize(
+    ("message", "causes", "said", "cure"),
+    [
+        (RIGHT, (), "is not allowed: services is forbidden: User", "Give the user this right"),
+        (GRANT, (), "is not allowed: roles", "Give the user this right"),
+        (QUOTA, (), "is refused: services", "See what refuses it"),
+        (WEBHOOK, (), "is refused: admission webhook", "See what refuses it"),
+        (POLICY, (), "is refused: services", "See what refuses it"),
+        (ENDING, ({"reason": "NamespaceTerminating"},), "is refused: services", "Wait until the namespace is gone"),
+    ],
+    ids=["right", "grant", "quota", "webhook", "policy", "namespace"],
+)
+def test_not_every_403_is_a_lack_of_rights(
+    server: Server, cluster: Cluster, message: str, causes: tuple[Json, ...], said: str, cure: str
+) -> None:
+    refusing(server, 403, message, causes=list(causes))
+    with pytest.raises(RefusedError) as refused:
+        cluster.create(service("shop", "a", 80), "edgeway/default")
+    assert said in refused.value.message
+    assert refused.value.message.endswith(f"{message}.")
+    assert refused.value.cure.startswith(cure)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "PUT", "DELETE"])
+def test_too_many_requests_are_sent_again(server: Server, cluster: Cluster, method: str) -> None:
+    live = cluster.get("v1", "Service", "shop", "shop")
+    assert live is not None
+    send: dict[str, Callable[[], Any]] = {
+        "GET": lambda: cluster.find("v1", "Service"),
+        "POST": lambda: cluster.create(service("shop", "a", 81), "edgeway/default"),
+        "PATCH": lambda: cluster.apply(service("shop", "shop", 80), "someone", force=True),
+        "PUT": lambda: cluster.replace(live, "someone"),
+        "DELETE": lambda: cluster.delete(live),
+    }
+    refused: list[str] = []
+
+    def busy(request: Request) -> None:
+        if len(refused) < 2:
+            refused.append(request.method)
+            raise StatusError(429, "TooManyRequests", "too many requests, please try again later")
+
+    server.before = busy
+    send[method]()
+    assert refused == [method, method]
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_what_may_have_been_done_is_not_sent_again(server: Server, cluster: Cluster, method: str) -> None:
+    live = cluster.get("v1", "Service", "shop", "shop")
+    assert live is not None
+    server.log.clear()
+
+    def drop(_request: Request) -> None:
+        raise DropError
+
+    server.after = drop
+    with pytest.raises(UnreachableError):
+        cluster.delete(live) if method == "DELETE" else cluster.create(service("shop", "a", 81), "edgeway/default")
+    assert [request.method for request in server.log] == [method]
+
+
 def test_whether_something_exists_may_be_unknown(server: Server, cluster: Cluster) -> None:
     assert cluster.exists("v1", "Service", "shop", "shop")
     assert not cluster.exists("v1", "Secret", "shop", "none")
     refusing(server, 403, "secrets is forbidden")
     assert cluster.exists("v1", "Secret", "shop", "none"), "who may not know must not wait for it"
     refusing(server, 500, "etcd is away")
-    with pytest.raises(RefusedError, match="etcd is away"):
+    assert cluster.exists("v1", "Secret", "shop", "none"), "it may be asked again"
+    refusing(server, 401, "Unauthorized")
+    with pytest.raises(RefusedError, match="Unauthorized"):
         cluster.exists("v1", "Secret", "shop", "none")
 
 

@@ -31,7 +31,6 @@ def test_publishes_and_then_changes_nothing(server: Server, run: Run) -> None:
     inventory = server.get("ConfigMap", "istio-system", "edgeway-set-default")
     assert inventory is not None
     assert inventory["data"]["namespaces"].split() == ["db", "istio-system", "shop"]
-    assert inventory["data"]["services"] == "istio-system/istio-ingressgateway"
 
     before = server.state()
     server.log.clear()
@@ -98,6 +97,28 @@ def test_prunes_its_own_and_nothing_else(server: Server, run: Run) -> None:
     assert 65532 not in [port["port"] for port in gateway["spec"]["ports"]]
 
 
+def test_the_service_that_istio_makes_of_a_gateway_of_ours_stays(server: Server, run: Run) -> None:
+    gateway = {"namespace": "shop", "service": "own-istio", "class_name": "istio", "deploy": True}
+    given = {"exposures": [{**HTTP, "gateway": gateway}], "api": "gateway_api", "validate": False, "wait": False}
+    run("exposures", **given)
+    [made] = [item for key, item in server.objects.items() if key[1] == "Gateway"]
+    service_of_istio = service("shop", "own-istio", 80)
+    # As istiod does: the labels are those of the Gateway
+    metadata = made["metadata"]
+    owner = {"apiVersion": made["apiVersion"], "kind": "Gateway", "name": metadata["name"], "uid": metadata["uid"]}
+    service_of_istio["metadata"] |= {"labels": metadata["labels"], "ownerReferences": [owner]}
+    server.apply(service_of_istio, "istio.io/gateway-controller")
+    before = server.state()
+    again = run("exposures", **given)
+    assert not again["changed"], verbs(again)
+    assert server.state() == before
+    [shown] = run("exposures_info", findings=False)["sets"]
+    assert "Service" not in {entry["kind"] for entry in shown["objects"]}
+    run("exposures", **given | {"exposures": []})
+    # It goes with its Gateway, by the cluster's own doing
+    assert server.get("Service", "shop", "own-istio") is not None
+
+
 def test_without_prune_nothing_is_removed(server: Server, run: Run) -> None:
     run("exposures", exposures=[HTTP, TCP])
     assert not run("exposures", exposures=[HTTP, TCP], prune=False)["changed"]
@@ -116,6 +137,38 @@ def test_absent_leaves_the_cluster_as_it_was(server: Server, run: Run) -> None:
     # nodePorts that the server chose may not be the same: they are, as no other Service took them
     assert after == before
     assert not run("exposures", state="absent")["changed"]
+
+
+def test_absent_removes_all_whatever_prune_says(server: Server, run: Run) -> None:
+    before = server.state()
+    run("exposures", exposures=[HTTP, TCP])
+    run("exposures", exposures=[HTTP], prune=False)
+    assert run("exposures", state="absent", prune=False)["changed"]
+    assert server.state() == before
+
+
+@pytest.mark.parametrize("api", ["istio", "gateway_api"])
+def test_absent_finds_all_without_an_inventory(server: Server, run: Run, api: str) -> None:
+    before = server.state()
+    own = {**HTTP, "name": "own", "port": 8088, "expose": "service", "service_type": "NodePort"}
+    run("exposures", exposures=[HTTP, TCP, own], api=api, validate=False)
+    del server.objects["", "ConfigMap", "istio-system", "edgeway-set-default"]
+    assert run("exposures", state="absent")["changed"]
+    assert server.state() == before
+
+
+@pytest.mark.parametrize("prune", [True, False])
+def test_an_inventory_that_is_gone_is_written_again(server: Server, run: Run, prune: bool) -> None:
+    run("exposures", exposures=[HTTP, TCP])
+    run("exposures", exposures=[HTTP], prune=prune)
+    state = server.state()
+    del server.objects["", "ConfigMap", "istio-system", "edgeway-set-default"]
+    assert run("exposures", exposures=[HTTP], prune=prune, check=True)["changed"] is False
+    assert run("exposures", exposures=[HTTP], prune=prune)["changed"] is False
+    assert server.state() == state
+    server.log.clear()
+    run("exposures", exposures=[HTTP], prune=prune)
+    assert server.writes() == []
 
 
 def test_rendered_asks_nobody(server: Server, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ class At:
             raise DropError
 
 
-@pytest.mark.parametrize("how", ["refused", "unanswered"])
+@pytest.mark.parametrize("how", ["refused", "unanswered", "failed after the fact"])
 @pytest.mark.parametrize("what", ["first", "change", "absent"])
 def test_a_failure_at_any_write_leaves_everything_as_it_was(server: Server, run: Run, how: str, what: str) -> None:
     if what != "first":
@@ -69,15 +69,18 @@ def test_a_failure_at_any_write_leaves_everything_as_it_was(server: Server, run:
     before = server.state()
     for number in itertools.count(1):
         trap = At(number)
-        # A write that is done but not answered fails after the fact
-        server.before, server.after = (trap.refuse, None) if how == "refused" else (None, trap.drop)
+        if how == "refused":
+            server.before = trap.refuse
+        else:
+            # It is done all the same
+            server.after = trap.drop if how == "unanswered" else trap.refuse
         result = run("exposures", exposures=LATER, state="absent" if what == "absent" else "present")
         server.before = server.after = None
         if trap.seen < number:
             break
         if not result.get("failed"):
-            # An apply may be said twice, and was
-            assert how == "unanswered"
+            # An apply may be said twice, and was; and whether the inventory is written can be seen
+            assert how != "refused"
         else:
             assert "injected" in result["msg"] or "doesn't answer" in result["msg"]
             if how == "refused":
@@ -294,9 +297,8 @@ def test_a_living_run_is_waited_for(server: Server, run: Run, monkeypatch: pytes
     def hold() -> None:
         with contextlib.suppress(ClusterError), _inventory.turn(cluster, inventory) as turn:
             time.sleep(2)
-            turn.end()
             ended.set()
-            inventory.write(cluster)
+            turn.finish(inventory)
 
     holder = threading.Thread(target=hold)
     holder.start()
@@ -314,15 +316,17 @@ def test_whoever_comes_before_us_again_is_waited_for_again(
     cluster = connect({"kubeconfig": server.kubeconfig()})
     _inventory.Turn(cluster, _inventory.Inventory.read(cluster, "default", "istio-system")).take()
     waited: list[Any] = []
+    others: list[_inventory.Turn] = []
 
     def wait(_cluster: Any, inventory: _inventory.Inventory, _patience: float) -> Any:
         waited.append(inventory.run())
         current = _inventory.Inventory.read(cluster, "default", "istio-system")
         if len(waited) == 1:
             # It is dead, and before we know another run has taken over from it
-            _inventory.Turn(cluster, current).take()
+            others.append(_inventory.Turn(cluster, current))
+            others[0].take()
             return waited[0]
-        current.write(cluster)
+        others[0].finish(current)
         return None
 
     monkeypatch.setattr(_inventory, "wait_for_turn", wait)
@@ -343,3 +347,61 @@ def test_a_run_whose_turn_was_taken_stops(server: Server, monkeypatch: pytest.Mo
     with pytest.raises(ClusterError, match=f"process {os.getpid()}.* has taken over the set default"):
         turn.check()
     turn.end()
+
+
+TAKEN = "Another run (elsewhere, process 7) has taken over the set default"
+
+
+def taken_over(server: Server, at: str, *, answered: bool = True) -> None:
+    """Have another run take the turn when an object of a kind has been written."""
+    key = ("", "ConfigMap", "istio-system", "edgeway-set-default")
+    text = json.dumps({"id": "another", "host": "elsewhere", "process": 7, "beat": 1})
+
+    def look(request: Request) -> None:
+        if request.writes and at in request.path:
+            server.objects[key]["metadata"] |= {"annotations": {_inventory.RUN: text}, "resourceVersion": "99999"}
+            if not answered:
+                raise DropError
+
+    server.after = look
+
+
+@pytest.mark.parametrize("answered", [True, False])
+@pytest.mark.parametrize("at", ["destinationrules", "gateways", "virtualservices"])
+def test_a_run_that_lost_its_turn_leaves_everything_to_the_other(
+    server: Server, run: Run, at: str, answered: bool
+) -> None:
+    run("exposures", exposures=[HTTP])
+    taken_over(server, at, answered=answered)
+    server.log.clear()
+    result = run("exposures", exposures=LATER)
+    assert TAKEN in result["msg"]
+    assert "put nothing back" in result["msg"]
+    assert result["failed"]
+    assert result["changed"]
+    # Nothing more was written once the writes were done that went out together
+    writes = [request.path for request in server.writes()]
+    assert writes == sorted(writes, key=lambda path: at in path)
+    inventory = server.objects["", "ConfigMap", "istio-system", "edgeway-set-default"]
+    assert "another" in inventory["metadata"]["annotations"][_inventory.RUN]
+
+
+def test_a_run_whose_set_was_removed_meanwhile_does_not_bring_it_back(server: Server, run: Run) -> None:
+    run("exposures", exposures=[HTTP])
+
+    def remove(request: Request) -> None:
+        if request.writes and "virtualservices" in request.path:
+            del server.objects["", "ConfigMap", "istio-system", "edgeway-set-default"]
+            server.after = None
+
+    server.after = remove
+    result = run("exposures", exposures=[CHANGED])
+    assert "has taken over the set default" in result["msg"]
+    assert server.get("ConfigMap", "istio-system", "edgeway-set-default") is None
+
+
+def test_a_removal_that_lost_its_turn_leaves_the_inventory(server: Server, run: Run) -> None:
+    run("exposures", exposures=[HTTP])
+    taken_over(server, "destinationrules")
+    assert TAKEN in run("exposures", state="absent")["msg"]
+    assert server.get("ConfigMap", "istio-system", "edgeway-set-default") is not None

@@ -11,7 +11,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._cluster import conn
 from memory_api import Server
 from memory_api.kinds import Kind
 from memory_api.sample import HTTP, TCP, gateway, service
-from memory_api.server import Request, StatusError
+from memory_api.server import DropError, Request, StatusError
 
 Run = Callable[..., dict[str, Any]]
 
@@ -252,6 +252,66 @@ def test_a_status_that_is_refused_takes_the_ports_back(server: Server, run: Run)
     assert "services/status is forbidden" in result["msg"]
     assert "Nothing has changed: what had been written was put back." in result["msg"]
     assert server.state() == before
+
+
+@pytest.mark.parametrize("how", ["status unanswered", "next refused"])
+@pytest.mark.parametrize("had", [[], ["10.77.0.99"]])
+def test_a_status_that_was_written_is_put_back_too(server: Server, run: Run, how: str, had: list[str]) -> None:
+    run("gateway_service", ports=[{"port": 65533}], vips=had)
+    before = server.state()
+    written: list[str] = []
+
+    def refuse(request: Request) -> None:
+        if written and request.writes and not request.path.endswith("/status") and request.method == "PATCH":
+            server.before = None
+            raise StatusError(500, "InternalError", "injected")
+
+    def drop(request: Request) -> None:
+        if request.writes and request.path.endswith("/status") and len(written) < 2:
+            written.append(request.path)
+            if how == "status unanswered":
+                raise DropError
+
+    server.before, server.after = refuse, drop
+    # Port 65533 goes once the status is written
+    result = run("gateway_service", ports=PORTS, vips=[VIP])
+    server.before = server.after = None
+    assert written
+    assert "Nothing has changed: what had been written was put back." in result["msg"]
+    assert server.state() == before
+
+
+def test_a_status_that_cannot_be_put_back_is_said(server: Server, run: Run) -> None:
+    run("gateway_service", ports=[{"port": 65533}])
+    written: list[str] = []
+
+    def refuse(request: Request) -> None:
+        if written and request.writes:
+            raise StatusError(500, "InternalError", "injected")
+
+    def note(request: Request) -> None:
+        if request.writes and request.path.endswith("/status"):
+            written.append(request.path)
+
+    server.before, server.after = refuse, note
+    result = run("gateway_service", ports=PORTS, vips=[VIP])
+    assert "could not be put back wholly" in result["msg"]
+    assert "The status of Service istio-system/istio-ingressgateway: injected" in result["msg"]
+
+
+def test_an_address_that_was_taken_from_somebody_is_theirs_to_put_back(server: Server, run: Run) -> None:
+    ingress = {"loadBalancer": {"ingress": [{"ip": "10.77.0.98"}]}}
+    server.apply({**gateway(), "status": ingress}, "another", subresource="status")
+    run("gateway_service", ports=[{"port": 65533}])
+
+    def refuse(request: Request) -> None:
+        if vips(server) == [VIP] and request.writes:
+            server.before = None
+            raise StatusError(500, "InternalError", "injected")
+
+    server.before = refuse
+    result = run("gateway_service", ports=PORTS, vips=[VIP], force=True)
+    assert "istio-ingressgateway: 10.77.0.98 was another manager's. Have it write that again." in result["msg"]
 
 
 def test_controllers_that_may_not_be_looked_for_do_not_stand_in_the_way(server: Server, run: Run) -> None:

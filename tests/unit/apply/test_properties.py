@@ -25,6 +25,8 @@ APIS = pytest.mark.parametrize("api", ["istio", "gateway_api"])
 PINNED = 31_000
 ISTIO = "networking.istio.io/v1"
 FOREIGN = {ISTIO: ("VirtualService", "Gateway", "DestinationRule"), "v1": ("Secret",)}
+MADE_OF_OURS = {_kinds.MANAGED_BY: "edgeway", _kinds.SET_LABEL: "default"}
+"""The labels of what a controller made of an object of ours, beside its owner."""
 
 
 class Fresh:
@@ -101,6 +103,7 @@ def a_foreign(draw: st.DrawFn) -> Json:
                 {_kinds.MANAGED_BY: "edgeway"},
                 {_kinds.MANAGED_BY: "edgeway", _kinds.SET_LABEL: "defaults"},
                 {_kinds.MANAGED_BY: "edgeway", _kinds.SET_LABEL: "default.service"},
+                MADE_OF_OURS,
             ]
         )
     )
@@ -110,6 +113,8 @@ def a_foreign(draw: st.DrawFn) -> Json:
     }
     if labels:
         metadata["labels"] = labels
+    if labels == MADE_OF_OURS:
+        metadata["ownerReferences"] = [{"apiVersion": "v1", "kind": "Gateway", "name": "x", "uid": "1"}]
     return {"apiVersion": version, "kind": draw(st.sampled_from(FOREIGN[version])), "metadata": metadata}
 
 

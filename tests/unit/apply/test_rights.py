@@ -46,6 +46,50 @@ def test_with_rights_in_the_namespaces_alone(server: Server, run: Run) -> None:
     assert server.get("VirtualService", "db", "mysql") is None
 
 
+PEM = "-----BEGIN {0}-----\nYQ==\n-----END {0}-----\n"
+CERTIFICATE = {"certificate": PEM.format("CERTIFICATE"), "private_key": PEM.format("PRIVATE KEY")}
+SECURE = {**HTTP, "protocol": "HTTPS", "tls": CERTIFICATE}
+
+
+def test_secrets_of_other_namespaces_need_not_be_readable(server: Server, run: Run) -> None:
+    def forbid(request: Request) -> None:
+        if request.path.endswith("/secrets") and "/namespaces/istio-system/" not in request.path:
+            raise StatusError(403, "Forbidden", 'secrets is forbidden: User "deployer" cannot list resource "secrets"')
+
+    server.before = forbid
+    assert run("exposures", exposures=[SECURE, TCP], validate=False)["changed"]
+    assert not run("exposures", exposures=[SECURE, TCP], validate=False)["changed"]
+    assert run("exposures", exposures=[TCP], validate=False)["changed"]
+    assert not [key for key in server.objects if key[1] == "Secret"]
+
+
+def test_secrets_beside_the_gateway_must_be(server: Server, run: Run) -> None:
+    namespaces_only(server, "secrets")
+    broader = server.before
+
+    def forbid(request: Request) -> None:
+        assert broader is not None
+        broader(request)
+        if request.path.endswith("istio-system/secrets"):
+            raise StatusError(403, "Forbidden", 'secrets is forbidden: User "deployer" cannot list resource "secrets"')
+
+    server.before = forbid
+    assert "istio-system/secrets is not allowed" in run("exposures", exposures=[SECURE], validate=False)["msg"]
+    assert server.writes() == []
+
+
+def test_kinds_that_nobody_asked_for_need_not_be_readable(server: Server, run: Run) -> None:
+    """Without an inventory the set's objects may be of any kind: it is looked for them as far as may be."""
+
+    def forbid(request: Request) -> None:
+        if request.path.startswith("/apis/gateway.networking.k8s.io/v1/") or request.path.endswith("/secrets"):
+            raise StatusError(403, "Forbidden", 'forbidden: User "deployer" cannot list resource')
+
+    server.before = forbid
+    assert not run("exposures", exposures=[HTTP], validate=False).get("failed")
+    assert not run("exposures", exposures=[HTTP], validate=False)["changed"]
+
+
 @pytest.mark.parametrize("path", ["configmaps", "virtualservices"])
 def test_an_api_server_that_fails_is_no_lack_of_rights(server: Server, run: Run, path: str) -> None:
     def fail(request: Request) -> None:
@@ -125,16 +169,13 @@ def test_without_prune_ports_stay_too(server: Server, run: Run) -> None:
 def test_a_certificate_of_ones_own_is_seen_and_never_read_from_others(server: Server, run: Run) -> None:
     theirs = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shop-shop", "namespace": "istio-system"}}
     server.add({**theirs, "data": {"tls.key": "c2VjcmV0"}})
-    pem = "-----BEGIN {0}-----\nYQ==\n-----END {0}-----\n"
-    tls = {"certificate": pem.format("CERTIFICATE"), "private_key": pem.format("PRIVATE KEY")}
-    secure = {**HTTP, "protocol": "HTTPS", "tls": tls}
     names = {
         item["metadata"]["name"]
-        for item in run("exposures", exposures=[secure], state="rendered", validate=False)["manifests"]
+        for item in run("exposures", exposures=[SECURE], state="rendered", validate=False)["manifests"]
         if item["kind"] == "Secret"
     }
     [name] = names
     server.add({**theirs, "metadata": {**theirs["metadata"], "name": name}})
-    result = run("exposures", exposures=[secure], validate=False)
+    result = run("exposures", exposures=[SECURE], validate=False)
     assert f"Secret istio-system/{name} exists already" in result["msg"]
     assert "c2VjcmV0" not in str(result)

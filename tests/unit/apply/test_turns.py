@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import threading
@@ -13,13 +14,19 @@ from typing import Any
 import pytest
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError, connect
 from ansible_collections.edgeway.istio.plugins.module_utils.publish import _inventory
-from ansible_collections.edgeway.istio.plugins.module_utils.publish._inventory import BusyError, Inventory, Turn
+from ansible_collections.edgeway.istio.plugins.module_utils.publish._inventory import (
+    BusyError,
+    Inventory,
+    LostError,
+    Turn,
+)
 from memory_api import Server
-from memory_api.sample import HTTP
+from memory_api.sample import HTTP, TCP
 from memory_api.server import DropError, Request, StatusError
 
 Json = dict[str, Any]
 Run = Callable[..., Json]
+OTHER = {**HTTP, "hostnames": ["other.example"]}
 KEY = ("", "ConfigMap", "istio-system", "edgeway-set-default")
 
 
@@ -30,6 +37,12 @@ def cluster(server: Server) -> Cluster:
 
 def read(cluster: Cluster) -> Inventory:
     return Inventory.read(cluster, "default", "istio-system")
+
+
+def write(cluster: Cluster) -> None:
+    """Make the ConfigMap of a set that has nothing."""
+    with _inventory.turn(cluster, read(cluster)) as turn:
+        turn.finish(read(cluster))
 
 
 def annotate(server: Server, run: Any) -> None:
@@ -59,6 +72,18 @@ def test_a_turn_whose_answer_was_lost_is_ours(server: Server, cluster: Cluster) 
     server.after = None
     assert lost
     assert read(cluster).run() is not None
+
+
+@pytest.mark.parametrize("later", [[OTHER], [HTTP, TCP]], ids=["in the end", "at once"])
+def test_what_somebody_edited_in_the_inventory_is_taken_back(server: Server, run: Run, later: list[Json]) -> None:
+    run("exposures", exposures=[HTTP], wait=False)
+    live = copy.deepcopy(server.objects[KEY])
+    live["data"]["namespaces"] = "istio-system kube-system shop"
+    kind = next(kind for kind in server.kinds if kind.name == "ConfigMap")
+    server._update(kind, KEY, live, "kubectl-edit", "", dry=False)
+    assert run("exposures", exposures=later, wait=False)["changed"]
+    assert "kube-system" not in server.objects[KEY]["data"]["namespaces"]
+    assert {entry["manager"] for entry in server.objects[KEY]["metadata"]["managedFields"]} == {"edgeway/default"}
 
 
 def test_a_turn_that_is_refused_leaves_nothing(server: Server, cluster: Cluster) -> None:
@@ -105,8 +130,26 @@ def test_a_beat_that_is_lost_is_followed_by_the_next(
     assert (read(cluster).run() or {})["beat"] >= 3
 
 
+def test_a_turn_of_which_nobody_can_be_asked_is_not_lost(server: Server, cluster: Cluster) -> None:
+    turn = Turn(cluster, read(cluster))
+    turn.take()
+
+    def trouble(_request: Request) -> None:
+        raise StatusError(500, "InternalError", "etcd is away")
+
+    server.before = trouble
+    turn.check()
+    with pytest.raises(RefusedError, match="etcd is away"):
+        turn.remove()
+    server.before = None
+    turn.remove()
+    assert KEY not in server.objects
+    with pytest.raises(LostError):
+        turn.check()
+
+
 def test_a_run_that_never_ends_is_told_of(server: Server, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    read(cluster).write(cluster)
+    write(cluster)
     annotate(server, {"id": "x", "host": "laptop", "process": 7, "machine": "elsewhere", "beat": 0})
     monkeypatch.setattr(_inventory, "SILENCE", 5)
     ended = threading.Event()
@@ -171,7 +214,7 @@ def test_a_machine_that_is_not_linux_knows_nobody_to_be_gone(monkeypatch: pytest
 
 
 def test_the_proof_is_not_noted_over_what_another_run_wrote(server: Server, cluster: Cluster) -> None:
-    read(cluster).write(cluster)
+    write(cluster)
     old = read(cluster)
     server.objects[KEY]["data"]["kinds"] = "a/b"
     server.objects[KEY]["metadata"]["resourceVersion"] = "999999"

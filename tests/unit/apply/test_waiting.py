@@ -10,7 +10,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kind
 from ansible_collections.edgeway.istio.plugins.module_utils.publish import _wait
 from memory_api import Server, pods
 from memory_api.sample import HTTP, TCP, pod, verbs
-from memory_api.server import Request, StatusError
+from memory_api.server import DropError, Request, StatusError
 
 Json = dict[str, Any]
 Run = Callable[..., Json]
@@ -211,6 +211,44 @@ def test_a_pod_that_does_not_answer_is_stale(server: Server, run: Run, envoy: En
     said = result["stale"]["istio-system/gateway-1"][0]
     assert said.startswith("an answer (")
     assert REASONS[trouble] in said
+
+
+SECURE = {**OTHER, "protocol": "HTTPS", "tls": {"secret": "shop-cert"}}
+
+
+@pytest.mark.parametrize(
+    "error", [StatusError(500, "InternalError", "etcd is away"), DropError()], ids=["500", "silence"]
+)
+@pytest.mark.parametrize("path", ["/pods", "/secrets/shop-cert", "/destinationrules"])
+def test_an_api_server_that_is_away_while_pods_are_asked_is_waited_for(
+    server: Server, run: Run, envoy: Envoy, monkeypatch: pytest.MonkeyPatch, path: str, error: Exception
+) -> None:
+    monkeypatch.setattr(_wait, "REFRESH", 0)
+    failed: list[str] = []
+
+    def trouble(request: Request) -> None:
+        written = server.get("VirtualService", "shop", "shop") is not None
+        if written and request.method == "GET" and request.path.endswith(path) and len(failed) < 6:
+            failed.append(request.path)
+            raise error
+
+    server.before = trouble
+    result = run("exposures", exposures=[HTTP, SECURE], validate=False, wait_timeout=10)
+    assert failed
+    assert not result.get("failed"), result["msg"]
+    assert result["pods"] == ["istio-system/gateway-1"]
+
+
+def test_an_api_server_that_stays_away_leaves_what_was_written(server: Server, run: Run, envoy: Envoy) -> None:
+    def trouble(request: Request) -> None:
+        if request.path.endswith("/pods"):
+            raise StatusError(503, "ServiceUnavailable", "the server is shutting down")
+
+    server.before = trouble
+    result = run("exposures", exposures=[HTTP], validate=False, wait_timeout=1)
+    assert (result["failed"], result["changed"]) == (True, True)
+    assert result["stale"] == {"istio-system/*": ["an answer (the server is shutting down)"]}
+    assert server.get("VirtualService", "shop", "shop") is not None
 
 
 def test_no_ready_gateway_pod_is_a_warning(server: Server, run: Run) -> None:

@@ -60,3 +60,12 @@ def test_other_entry_points_take_the_same_options(role: Path) -> None:
     for entry_point, spec in read(role / "meta/argument_specs.yml")["argument_specs"].items():
         for name, option in spec.get("options", {}).items():
             assert option == options(role)[name], f"{entry_point}: {name}"
+
+
+def test_a_list_is_tried_as_it_will_be_published() -> None:
+    (main,), (preflight,) = (
+        [task["edgeway.istio.exposures"] for task in read(path) if "edgeway.istio.exposures" in task]
+        for path in (ROLES[0].parent / "exposures/tasks/main.yml", ROLES[0].parent / "exposures/tasks/preflight.yml")
+    )
+    different = {name for name in main if preflight.get(name) != main[name]}
+    assert different == {"state", "strict", "edges", "wait", "wait_timeout"}

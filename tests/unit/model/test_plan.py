@@ -65,6 +65,17 @@ def test_what_becomes_of_an_object(live: list[Json], expected: list[tuple[str, s
     assert [(change.verb, change.name) for change in kept] == [one for one in expected if one[0] != "delete"]
 
 
+def test_what_a_controller_made_of_ours_is_the_controllers() -> None:
+    """Istio gives the Service that it makes for a Gateway the Gateway's labels, and makes the Gateway its owner."""
+    theirs = thing("Service", "g-istio", version="v1")
+    owner = {"apiVersion": API, "kind": "Gateway", "name": "g", "uid": "1"}
+    theirs["metadata"]["ownerReferences"] = [owner]
+    changes, _taken = _changes.plan([ROUTE], [owned(ROUTE), theirs], set_name="default")
+    assert [(change.verb, change.name) for change in changes] == [("unchanged", "a")]
+    same_name = thing("Service", "g-istio", version="v1")
+    assert _changes.plan([same_name], [theirs], set_name="default") == ([], [Taken(same_name, None)])
+
+
 def test_what_a_change_holds() -> None:
     before = owned(thing("VirtualService", "a", {"hosts": ["old"]}))
     same = thing("VirtualService", "c", {"hosts": ["c"]})
