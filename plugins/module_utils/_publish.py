@@ -405,7 +405,7 @@ def _generated(model: Model, cluster: Cluster | None, options: Options) -> list[
         served = cluster.served(_kinds.GATEWAY_API) if cluster else None
         coming = options.check and options.before_istio and not served
         manifests = _gateway_api.generate(model, None if coming else served)
-    return [_proof.named(manifest) for manifest in manifests]
+    return _proof.named(manifests, model.cluster_domain)
 
 
 def _with_gateway(
