@@ -21,6 +21,8 @@ from typing import Any
 Json = Mapping[str, Any]
 
 ADMIN_PORT = 15000
+"""Where Envoy's admin interface listens inside the pod: proxyAdminPort of Istio's ProxyConfig."""
+
 DUMP, CLUSTERS = "/config_dump?include_eds", "/clusters?format=json"
 """What `read` takes, and where Envoy's admin interface answers it."""
 
