@@ -398,14 +398,16 @@ def _parsed(exposures: Any, options: Options, gateway: Mapping[str, Any] | None)
     return parse(exposures, set_name=options.set_name, api=options.api, gateway=gateway)
 
 
+def objects(model: Model, served: Mapping[str, Iterable[str]] | None = None) -> list[Manifest]:
+    """Return all that a list asks for, as it is applied; `served` is what the server has of the Gateway API."""
+    found = _istio_api.generate(model) if model.api == "istio" else _gateway_api.generate(model, served)
+    return _proof.named(found, model.cluster_domain)
+
+
 def _generated(model: Model, cluster: Cluster | None, options: Options) -> list[Manifest]:
-    if model.api == "istio":
-        manifests = _istio_api.generate(model)
-    else:
-        served = cluster.served(_kinds.GATEWAY_API) if cluster else None
-        coming = options.check and options.before_istio and not served
-        manifests = _gateway_api.generate(model, None if coming else served)
-    return _proof.named(manifests, model.cluster_domain)
+    served = cluster.served(_kinds.GATEWAY_API) if cluster and model.api == "gateway_api" else None
+    coming = options.check and options.before_istio and not served
+    return objects(model, None if coming else served)
 
 
 def _with_gateway(
