@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api
+from ansible_collections.edgeway.istio.plugins.module_utils import _publish
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError, parse
 
 
@@ -24,7 +24,7 @@ def to_manifests(
     """Return the objects that the list asks for; Secrets made of `tls.certificate` only when `secrets` says so."""
     try:
         model = parse(exposures, set_name=set, api=api, gateway=gateway, cluster_domain=cluster_domain)
-        manifests = _istio_api.generate(model) if api == "istio" else _gateway_api.generate(model)
+        manifests = _publish.objects(model)
     except ModelError as error:
         raise AnsibleFilterError(f"edgeway.istio.to_manifests: the list can't be published:\n{error}") from error
     return [manifest for manifest in manifests if secrets or manifest["kind"] != "Secret"]

@@ -103,7 +103,7 @@ _LIST = _list(
 
 PUBLISH = (
     *("api", "gateway", "state", "prune", "validate", "strict", "silence", "edges", "force", "wait", "wait_timeout"),
-    "before_istio",
+    *("before_istio", "path"),
 )
 """Options of the module exposures that are fields of _publish.Options by the same name."""
 
@@ -123,6 +123,7 @@ EXPOSURES: dict[str, Any] = {
     "wait": {"type": "bool", "default": True},
     "wait_timeout": {"type": "int", "default": 120},
     "before_istio": {"type": "bool", "default": False},
+    "path": {"type": "path"},
 }
 
 EXPOSURES_INFO: dict[str, Any] = {

@@ -174,7 +174,7 @@ def widened(before: Manifest, after: Manifest, manager: str) -> Manifest:
         earlier = (old.get("spec") or {}).get(name) or []
         if not isinstance(earlier, list) or not earlier:
             continue
-        spec[name] = _union(earlier, spec.get(name) or [], same)
+        spec[name] = _union(earlier, spec.get(name) or [], same, before["spec"][name])
     return {**after, "spec": spec} if spec else after
 
 
@@ -193,7 +193,9 @@ _WIDENED: dict[tuple[str, str], dict[str, Same]] = {
 }
 
 
-def _union(earlier: list[Any], later: list[Any], same: Same) -> list[Any]:
+def _union(earlier: list[Any], later: list[Any], same: Same, there: list[Any]) -> list[Any]:
+    """Return what is new with what was ours; `there` are all the items as they are, with what the server chose."""
+
     def name(item: Any) -> Any:
         return tuple(_at(item, path) for path in same) if same else item
 
@@ -209,11 +211,14 @@ def _union(earlier: list[Any], later: list[Any], same: Same) -> list[Any]:
     return result + [
         item
         for item in earlier
-        if name(item) not in names and not (isinstance(item, dict) and taken & set(_hashable(item)))
+        if name(item) not in names
+        and not any(
+            taken & set(_unique(other)) for other in there if isinstance(other, dict) and name(other) == name(item)
+        )
     ]
 
 
-def _hashable(item: Manifest) -> Iterable[tuple[str, Any]]:
+def _unique(item: Manifest) -> Iterable[tuple[str, Any]]:
     return ((key, item[key]) for key in ("name", "nodePort") if key in item)
 
 

@@ -21,6 +21,8 @@ from typing import Any
 Json = Mapping[str, Any]
 
 ADMIN_PORT = 15000
+"""Where Envoy's admin interface listens inside the pod: proxyAdminPort of Istio's ProxyConfig."""
+
 DUMP, CLUSTERS = "/config_dump?include_eds", "/clusters?format=json"
 """What `read` takes, and where Envoy's admin interface answers it."""
 
@@ -168,7 +170,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole dump. `secrets` maps an SDS name to its PEM chain; keys are never read.
+    """A whole dump. `secrets` maps an SDS name to its PEM chain, or to its CA's; keys are never read.
 
     `warming` are listeners that wait for something and take no connection yet. `node` is Envoy's name for itself.
     """
@@ -229,7 +231,7 @@ def read(dump: Json, statuses: Json | None = None) -> Config:
                 endpoints[str(config.get("cluster_name", ""))] = tuple(_endpoints(config))
         elif kind == "SecretsConfigDump":
             for entry in [*(part.get("static_secrets") or ()), *(part.get("dynamic_active_secrets") or ())]:
-                chain = _chain_of((entry.get("secret") or {}).get("tls_certificate") or {})
+                chain = _chain_of(entry.get("secret") or {})
                 if chain:
                     secrets[str(entry.get("name", ""))] = chain
         elif kind == "BootstrapConfigDump":
@@ -416,8 +418,10 @@ def _live_endpoints(hosts: Iterable[Json], sent: Iterable[Endpoint]) -> Iterator
         )
 
 
-def _chain_of(certificate: Json) -> bytes:
-    source = certificate.get("certificate_chain") or {}
+def _chain_of(secret: Json) -> bytes:
+    """Return the certificate that is shown, or those that the other side's must be signed by."""
+    source = (secret.get("tls_certificate") or {}).get("certificate_chain") or {}
+    source = source or (secret.get("validation_context") or {}).get("trusted_ca") or {}
     if source.get("inline_string"):
         return str(source["inline_string"]).encode()
     try:

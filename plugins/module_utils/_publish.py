@@ -17,10 +17,12 @@ from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _fi
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change, Step
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
 from ansible_collections.edgeway.istio.plugins.module_utils._model import Exposure, Gateway, Model, ModelError, parse
+from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
 from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _fields, _kinds
 from ansible_collections.edgeway.istio.plugins.module_utils.findings import _looking
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._world import ERROR, Finding
 from ansible_collections.edgeway.istio.plugins.module_utils.publish import (
+    _files,
     _inventory,
     _proof,
     _service_ports,
@@ -51,6 +53,7 @@ class Options:
     wait: bool = True
     wait_timeout: int = 120
     before_istio: bool = False
+    path: str | None = None
 
     @property
     def patience(self) -> float:
@@ -76,16 +79,34 @@ class Result:
 
 
 def render(exposures: Any, options: Options) -> Result:
-    """Return the desired objects; no cluster is asked."""
+    """Return the desired objects, and keep them as files where there is a path for them; no cluster is asked."""
+    changes: list[Change] = []
     with uncollected():
         model = _parsed(exposures, options, options.gateway)
         manifests = _generated(model, None, options)
         findings = _settled(_findings.findings(model) if options.validate else [], options)
+        if options.path:
+            _without_keys(model)
+            changes = _files.keep(options.path, manifests, options.set_name, prune=options.prune, check=options.check)
     return Result(
         [_fields.without_secrets(manifest) for manifest in manifests],
-        findings=findings,
-        endpoints=endpoints(model, {}),
+        changes,
+        findings,
+        endpoints(model, {}),
+        differences(changes, {}),
     )
+
+
+def _without_keys(model: Model) -> None:
+    """Refuse to write private keys into files that are made to be shared."""
+    cure = "Put it into a Secret of the cluster by other means, and name that by `tls.secret`"
+    problems = [
+        Problem(f"{entry.at}.tls.private_key", "would stand in a file for everybody to read", cure, entry.name)
+        for entry in model.exposures
+        if entry.tls is not None and entry.tls.ours
+    ]
+    if problems:
+        raise ModelError(tuple(problems))
 
 
 def _settled(found: Iterable[Finding], options: Options) -> list[Finding]:
@@ -433,14 +454,16 @@ def _parsed(exposures: Any, options: Options, gateway: Mapping[str, Any] | None)
     return parse(exposures, set_name=options.set_name, api=options.api, gateway=gateway)
 
 
+def objects(model: Model, served: Mapping[str, Iterable[str]] | None = None) -> list[Manifest]:
+    """Return all that a list asks for, as it is applied; `served` is what the server has of the Gateway API."""
+    found = _istio_api.generate(model) if model.api == "istio" else _gateway_api.generate(model, served)
+    return _proof.named(found, model.cluster_domain)
+
+
 def _generated(model: Model, cluster: Cluster | None, options: Options) -> list[Manifest]:
-    if model.api == "istio":
-        manifests = _istio_api.generate(model)
-    else:
-        served = cluster.served(_kinds.GATEWAY_API) if cluster else None
-        coming = options.check and options.before_istio and not served
-        manifests = _gateway_api.generate(model, None if coming else served)
-    return [_proof.named(manifest) for manifest in manifests]
+    served = cluster.served(_kinds.GATEWAY_API) if cluster and model.api == "gateway_api" else None
+    coming = options.check and options.before_istio and not served
+    return objects(model, None if coming else served)
 
 
 def _with_gateway(

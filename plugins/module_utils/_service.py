@@ -26,10 +26,6 @@ Manifest = dict[str, Any]
 VIP_CLASS = "edgeway.istio/vip"
 
 
-TYPES = ("LoadBalancer", "NodePort", "ClusterIP")
-POLICIES = ("Local", "Cluster")
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the Service shall have; the module's options of the same names. None stands for: as it is.

@@ -21,7 +21,8 @@ options:
     description:
       - With V(present) the cluster holds what the list says.
       - With V(absent) everything that the set has made is removed, and its ports are given up.
-      - With V(rendered) the objects are returned. Neither a cluster nor the Python package is needed.
+      - With V(rendered) the objects are returned, and kept as files in O(path). Neither a cluster nor the Python
+        package is needed.
     type: str
     choices: [present, absent, rendered]
     default: present
@@ -83,6 +84,15 @@ options:
         write. What waits for them alone is then no warning.
     type: bool
     default: false
+  path:
+    description:
+      - With O(state=rendered), a folder that shall hold the objects, one file each, for a repository that something
+        else applies. It is made where it is missing.
+      - Files of this O(set) for what the list doesn't ask for any more are removed with O(prune). Other files are left
+        alone; one of another set or somebody else's in the way is an error.
+      - O(exposures[].tls.private_key) is refused, as it would stand there for everybody to read.
+      - Ports of a gateway's Service are not among the objects; M(edgeway.istio.gateway_service) opens them.
+    type: path
 extends_documentation_fragment:
   - edgeway.istio.exposures
   - kubernetes.core.k8s_auth_options
@@ -126,6 +136,12 @@ EXAMPLES = r"""
     state: rendered
   register: rendered
 
+- name: Keep the objects in a repository
+  edgeway.istio.exposures:
+    exposures: "{{ edgeway_exposures }}"
+    state: rendered
+    path: "{{ playbook_dir }}/manifests"
+
 - name: Remove all that this list has made
   edgeway.istio.exposures:
     state: absent
@@ -142,7 +158,9 @@ manifests:
       kind: Gateway
       metadata: {name: bookinfo, namespace: bookinfo}
 changes:
-  description: Every object of the set, and what was done to it. Ports on a Service that isn't ours are an update.
+  description:
+    - Every object of the set, and what was done to it. Ports on a Service that isn't ours are an update.
+    - With O(state=rendered) what was done to its file, empty without O(path).
   returned: always
   type: list
   elements: dict

@@ -7,7 +7,7 @@ import socket
 import struct
 import zlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _portforward as spdy
@@ -90,20 +90,19 @@ def config(server: Server) -> Json:
             for name in spec.get("gateways") or ()
             for listener in gateways[name]["spec"]["servers"]
         ]
-        for route in [*spec.get("http", ()), *spec.get("tcp", ())]:
-            for entry in route.get("route") or ():
-                to = entry["destination"]
-                name = f"outbound|{to['port']['number']}|{to.get('subset', '')}|{to['host']}"
-                clusters[name] = {"cluster": _cluster(name, to["host"], live)}
+        for route in [*spec.get("http", ()), *spec.get("tcp", ()), *spec.get("tls", ())]:
+            for entry in [*(route.get("route") or ()), *(route.get("mirrors") or ())]:
+                name = _name(entry["destination"])
+                clusters[name] = {"cluster": _cluster(name, live)}
         for number in numbers:
             names = [{"name": route["name"], "match": {}} for route in spec.get("http", ())]
             if names:
                 hosts[number].append({"name": item["metadata"]["name"], "domains": spec["hosts"], "routes": names})
-            for route in spec.get("tcp", ()):
-                to = route["route"][0]["destination"]
-                name = f"outbound|{to['port']['number']}|{to.get('subset', '')}|{to['host']}"
-                proxy = {"@type": "x.TcpProxy", "cluster": name}
-                chains[number].append({"filters": [{"typed_config": proxy}]})
+            for route in [*spec.get("tcp", ()), *spec.get("tls", ())]:
+                proxy = {"@type": "x.TcpProxy", "cluster": _name(route["route"][0]["destination"])}
+                asked = [name for match in route["match"] for name in match.get("sniHosts", ())]
+                match = {"filter_chain_match": {"server_names": asked}} if asked else {}
+                chains[number].append({**match, "filters": [{"typed_config": proxy}]})
     for number in hosts:
         chains[number].append({"filters": [{"typed_config": {"rds": {"route_config_name": f"http.{number}"}}}]})
     listeners = [
@@ -116,26 +115,55 @@ def config(server: Server) -> Json:
         "ListenersConfigDump": {"dynamic_listeners": listeners},
         "RoutesConfigDump": {"dynamic_route_configs": routes},
         "ClustersConfigDump": {"dynamic_active_clusters": list(clusters.values())},
+        "SecretsConfigDump": {"dynamic_active_secrets": _secrets(gateways.values(), live)},
     }
     return {
         "configs": [{"@type": f"type.googleapis.com/envoy.admin.v3.{name}", **part} for name, part in parts.items()]
     }
 
 
-def _cluster(name: str, host: str, live: list[Json]) -> Json:
+def _name(to: Json) -> str:
+    return f"outbound|{to['port']['number']}|{to.get('subset', '')}|{to['host']}"
+
+
+def _cluster(name: str, live: list[Json]) -> Json:
+    """Return a cluster as istiod's cluster_traffic_policy.go makes it. What chooses endpoints alone isn't in it."""
+    _direction, port, _subset, host = name.split("|")
     for item in live:
         if item["kind"] == "DestinationRule" and item["spec"]["host"] == host:
             metadata, policy = item["metadata"], item["spec"]["trafficPolicy"]
+            for level in policy.get("portLevelSettings", ()):
+                if level["port"]["number"] == int(port):
+                    policy = level
             origin = f"/apis/networking.istio.io/v1/namespaces/{metadata['namespace']}/destination-rule/"
-            outliers = policy["outlierDetection"]
-            return {
+            pool, outliers = policy["connectionPool"], policy.get("outlierDetection")
+            retries = pool.get("http", {}).get("maxRetries", 2**32 - 1)
+            found = {
                 "name": name,
-                "connect_timeout": policy["connectionPool"]["tcp"]["connectTimeout"],
-                "outlier_detection": {
+                "connect_timeout": pool["tcp"]["connectTimeout"],
+                "circuit_breakers": {"thresholds": [{"max_retries": retries}]},
+                "metadata": {"filter_metadata": {"istio": {"config": origin + metadata["name"]}}},
+            }
+            if outliers is not None:
+                found["outlier_detection"] = {
                     "interval": outliers["interval"],
                     "base_ejection_time": outliers["baseEjectionTime"],
                     "max_ejection_percent": outliers["maxEjectionPercent"],
-                },
-                "metadata": {"filter_metadata": {"istio": {"config": origin + metadata["name"]}}},
-            }
+                }
+            return found
     return {"name": name}
+
+
+def _secrets(gateways: Iterable[Json], live: list[Json]) -> list[Json]:
+    found: dict[str, Json] = {}
+    for gateway in gateways:
+        for server in gateway["spec"]["servers"]:
+            for item in live:
+                tls, metadata = server.get("tls", {}), item["metadata"]
+                if (item["kind"], metadata["name"]) != ("Secret", tls.get("credentialName")):
+                    continue
+                name, data = f"kubernetes://{metadata['name']}", item["data"]
+                found[name] = {"tls_certificate": {"certificate_chain": {"inline_bytes": data["tls.crt"]}}}
+                if tls["mode"] == "MUTUAL":
+                    found[f"{name}-cacert"] = {"validation_context": {"trusted_ca": {"inline_bytes": data["ca.crt"]}}}
+    return [{"name": name, "secret": {"name": name, **secret}} for name, secret in found.items()]

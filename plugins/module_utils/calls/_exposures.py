@@ -11,6 +11,8 @@ from typing import Any
 from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _publish
 from ansible_collections.edgeway.istio.plugins.module_utils._calls import Json
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import connect
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
+from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
 
 
 def call(params: Mapping[str, Any], check: bool) -> Json:
@@ -18,6 +20,8 @@ def call(params: Mapping[str, Any], check: bool) -> Json:
     options = _publish.Options(
         set_name=params["set"], check=check, **{name: params[name] for name in _arguments.PUBLISH}
     )
+    if options.path and options.state != "rendered":
+        raise ModelError((Problem("path", f"means nothing with `state: {options.state}`", "Write `state: rendered`"),))
     if options.state == "rendered":
         result = _publish.render(params["exposures"], options)
     else:

@@ -4,7 +4,8 @@
 """What a gateway pod's own configuration must hold once a change has reached it. Pure.
 
 istiod sends no version that could be compared. So every HTTP route carries a name with a digest of the object it stands
-in; Envoy has that name exactly when it has the object as it is now. TCP, TLS and clusters are compared themselves.
+in and of what it leads to; Envoy has that name exactly when it has the objects as they are now. TCP and TLS routes and
+clusters are compared themselves.
 """
 
 from __future__ import annotations
@@ -28,20 +29,68 @@ GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 """The label of the pods that Istio's controller runs for a Gateway of the Gateway API."""
 
 
-def named(manifest: Manifest) -> Manifest:
-    """Return an object with its routes named: `shop-0-1f3a9c2b` is the first of shop, with its digest.
+_NAMED = {"VirtualService": "http", "HTTPRoute": "rules", "GRPCRoute": "rules"}
 
-    The name is also what Envoy's access log has as %ROUTE_NAME%.
+
+def named(manifests: Sequence[Manifest], domain: str) -> list[Manifest]:
+    """Return the objects of a set with digests that Envoy will show. `domain` is that of the cluster's Services.
+
+    HTTP routes get names: `shop-0-1f3a9c2b` is the first of shop. The digest is of the object and of all that stands
+    behind it, since Envoy isn't told what chooses endpoints alone, as a subset's labels. The name is also what its
+    access log has as %ROUTE_NAME%. Routes of TCP and TLS can't have one. There the rule of the backend has the digest,
+    as a limit on HTTP's retries so high that it is none even where the host speaks HTTP on another port.
     """
-    key = {"VirtualService": "http", "HTTPRoute": "rules", "GRPCRoute": "rules"}.get(manifest["kind"])
-    spec = manifest.get("spec") or {}
-    if key is None or not spec.get(key):
-        return manifest
-    name, namespace = manifest["metadata"]["name"], manifest["metadata"].get("namespace", "")
-    text = json.dumps([manifest["apiVersion"], namespace, name, spec], sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    routes = [{"name": f"{name[:200]}-{index}-{digest}", **route} for index, route in enumerate(spec[key])]
-    return {**manifest, "spec": {**spec, key: routes}}
+    behind: dict[str, list[str]] = defaultdict(list)
+    for item in manifests:
+        for host in _shapes(item):
+            behind[host].append(_text(item))
+    found, unnamed = [], set()
+    for item in manifests:
+        hosts = sorted({_rule_key(name)[0] for name in _leads_to(item, domain)})
+        key, spec = _NAMED.get(item["kind"], ""), item.get("spec") or {}
+        if spec.get(key):
+            name = item["metadata"]["name"]
+            digest = _hash([_text(item), *(text for host in hosts for text in behind[host])])[:8]
+            routes = [{"name": f"{name[:200]}-{index}-{digest}", **route} for index, route in enumerate(spec[key])]
+            found.append({**item, "spec": {**spec, key: routes}})
+        else:
+            unnamed.update(hosts)
+            found.append(item)
+    return [
+        _limited(item, 2**31 - 1 - int(_hash(behind[item["spec"]["host"]])[:6], 16))
+        if item["kind"] == "DestinationRule" and item["spec"]["host"] in unnamed
+        else item
+        for item in found
+    ]
+
+
+def _shapes(item: Manifest) -> list[str]:
+    """Return the hosts whose clusters an object shapes."""
+    if item["kind"] == "DestinationRule":
+        return [item["spec"]["host"]]
+    return list(item["spec"]["hosts"]) if item["kind"] == "ServiceEntry" else []
+
+
+def _text(item: Manifest) -> str:
+    metadata = item["metadata"]
+    return json.dumps([item["apiVersion"], metadata["namespace"], metadata["name"], item["spec"]], sort_keys=True)
+
+
+def _hash(texts: Sequence[str]) -> str:
+    return hashlib.sha256("".join(texts).encode()).hexdigest()
+
+
+def _limited(rule: Manifest, number: int) -> Manifest:
+    """Return a DestinationRule with this limit, on each level, as one of a port replaces that of the host."""
+
+    def limited(policy: Manifest) -> Manifest:
+        pool = policy["connectionPool"]
+        return {**policy, "connectionPool": {**pool, "http": {**pool.get("http", {}), "maxRetries": number}}}
+
+    policy = limited(rule["spec"]["trafficPolicy"])
+    if "portLevelSettings" in policy:
+        policy["portLevelSettings"] = [limited(level) for level in policy["portLevelSettings"]]
+    return {**rule, "spec": {**rule["spec"], "trafficPolicy": policy}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +240,15 @@ _SETTINGS = {
     "interval": ("outlier_detection", "interval"),
     "baseEjectionTime": ("outlier_detection", "base_ejection_time"),
     "maxEjectionPercent": ("outlier_detection", "max_ejection_percent"),
+    "maxRetries": ("circuit_breakers", "thresholds", "max_retries"),
 }
 
 
 def _setting(cluster: Cluster, key: str) -> float | None:
     value: Any = cluster.raw
     for part in _SETTINGS[key]:
+        if isinstance(value, list):
+            value = value[0] if value else None
         value = (value or {}).get(part)
     if isinstance(value, Mapping):
         value = value.get("value")
@@ -310,11 +362,13 @@ def facts(
                 origin, policy = rules.get(_rule_key(name), ("", ()))
                 found[place][HasCluster(name, origin, policy)] = None
     for item in desired:
-        if item["kind"] == "Secret" and (item.get("data") or {}).get("tls.crt"):
-            digest = _digest(base64.b64decode(item["data"]["tls.crt"]))
+        for key, suffix in (("tls.crt", ""), ("ca.crt", "-cacert")) if item["kind"] == "Secret" else ():
+            if not (item.get("data") or {}).get(key):
+                continue
+            fact = HasCertificate(item["metadata"]["name"] + suffix, _digest(base64.b64decode(item["data"][key])))
             for place in {entrance.place for group in entrances.values() for entrance in group}:
                 if _shows(desired, entrances, item, place):
-                    found[place][HasCertificate(item["metadata"]["name"], digest)] = None
+                    found[place][fact] = None
     old = _entrances([*desired, *(dict(item) for item in gone)], world)
     for before in gone:
         for place, fact in _routing(dict(before), old, world):
@@ -509,21 +563,27 @@ def _destinations(
     item: Manifest, entrances: Mapping[tuple[str, str, str], list[_Entrance]], domain: str
 ) -> Iterable[tuple[Place, str]]:  # fmt: skip
     """Yield the clusters that one route sends requests to, with the pods that do so."""
-    spec = item.get("spec") or {}
-    names: list[str] = []
-    if item["kind"] == "VirtualService":
-        found = list(_of_virtual_service(item, entrances))
-        for route in [*(spec.get("http") or ()), *(spec.get("tcp") or ()), *(spec.get("tls") or ())]:
-            names += [_cluster_name(entry["destination"]) for entry in route.get("route") or ()]
-    elif item["kind"] in ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"):
-        found = list(_of_route(item, entrances))
-        for rule in spec.get("rules") or ():
-            names += [_backend(reference, item, domain)[0] for reference in rule.get("backendRefs") or ()]
-    else:
-        return
-    for place in {entrance.place for entrance in found}:
+    found = _of_virtual_service if item["kind"] == "VirtualService" else _of_route
+    names = _leads_to(item, domain)
+    for place in {entrance.place for entrance in found(item, entrances)} if names else ():
         for name in names:
             yield place, name
+
+
+def _leads_to(item: Manifest, domain: str) -> list[str]:
+    """Return the clusters that one route sends requests to, copies of them too."""
+    spec = item.get("spec") or {}
+    if item["kind"] == "VirtualService":
+        routes = [*(spec.get("http") or ()), *(spec.get("tcp") or ()), *(spec.get("tls") or ())]
+        entries = [entry for route in routes for key in ("route", "mirrors") for entry in route.get(key) or ()]
+        return [_cluster_name(entry["destination"]) for entry in entries]
+    if item["kind"] not in ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"):
+        return []
+    rules = spec.get("rules") or ()
+    references = [reference for rule in rules for reference in rule.get("backendRefs") or ()]
+    filters = [one for rule in rules for one in rule.get("filters") or ()]
+    references += [one["requestMirror"]["backendRef"] for one in filters if "requestMirror" in one]
+    return [_backend(reference, item, domain)[0] for reference in references]
 
 
 def _exists(cluster: str, world: World, outside: set[str]) -> bool:
@@ -547,13 +607,12 @@ def _rules(
         metadata, spec = item["metadata"], item["spec"]
         origin = f"/namespaces/{metadata['namespace']}/destination-rule/{metadata['name']}"
         policy = spec.get("trafficPolicy") or {}
+        pool = policy.get("connectionPool") or {}
         values = {
-            **{key: value for key, value in (policy.get("outlierDetection") or {}).items() if key in _SETTINGS},
-            **{
-                key: value
-                for key, value in ((policy.get("connectionPool") or {}).get("tcp") or {}).items()
-                if key in _SETTINGS
-            },
+            key: value
+            for part in (policy.get("outlierDetection"), pool.get("tcp"), pool.get("http"))
+            for key, value in (part or {}).items()
+            if key in _SETTINGS
         }
         settled = tuple(
             (key, seconds) for key, value in sorted(values.items()) if (seconds := _seconds(value)) is not None

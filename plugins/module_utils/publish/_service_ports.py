@@ -88,9 +88,9 @@ def port_findings(changes: Iterable[Change], services: Iterable[Manifest], *, fo
     for change in changes:
         if change.before is None or change.after is None or "spec" not in change.after:
             continue
-        service = change.before
+        service, wanted = change.before, change.after["spec"].get("ports") or []
         where = _kinds.shown(service)
-        for port in change.after["spec"]["ports"]:
+        for port in wanted:
             keys = {"port": port["port"], "protocol": port["protocol"]}
             there = _fields.item(service["spec"].get("ports") or (), keys)
             for name in ("targetPort", "nodePort"):
@@ -114,7 +114,8 @@ def port_findings(changes: Iterable[Change], services: Iterable[Manifest], *, fo
                     )
             holder = node_ports.get(port.get("nodePort", 0))
             if holder is not None and not (
-                holder[0]["metadata"]["uid"] == service["metadata"]["uid"] and holder[1]["port"] == port["port"]
+                holder[0]["metadata"]["uid"] == service["metadata"]["uid"]
+                and (holder[1]["port"] == port["port"] or _gives_up(service, wanted, change.manager, holder[1]))
             ):
                 found.append(
                     Finding(
@@ -129,3 +130,16 @@ def port_findings(changes: Iterable[Change], services: Iterable[Manifest], *, fo
                     )
                 )
     return found
+
+
+def _gives_up(service: Manifest, wanted: Iterable[Manifest], manager: str, holder: Mapping[str, Any]) -> bool:
+    """Whether one of a Service's ports loses its nodePort when `wanted` is applied: another can have it at once.
+
+    The server looks at the Service as it becomes; what it had itself is no conflict.
+    """
+    port, protocol = holder["port"], holder.get("protocol", "TCP")
+    stays = _fields.item(wanted, {"port": port, "protocol": protocol})
+    if stays is None and _fields.port_owners(service, port, protocol) == [manager]:
+        return True
+    pinned = _fields.port_owners(service, port, protocol, "nodePort")
+    return pinned == [manager] and (stays or {}).get("nodePort") != holder["nodePort"]

@@ -19,9 +19,6 @@ from ansible_collections.edgeway.istio.plugins.module_utils.publish._proof impor
 Pod = tuple[str, str]
 """(namespace, name)"""
 
-ADMIN_PORT = 15000
-"""Where Envoy's admin interface listens inside the pod: proxyAdminPort of Istio's ProxyConfig."""
-
 
 @dataclass(slots=True)
 class Seen:
@@ -150,7 +147,7 @@ def _lacks(cluster: Cluster, entry: tuple[Pod, Place, list[Fact]]) -> list[str] 
 
 def dump(cluster: Cluster, namespace: str, pod: str) -> dict[str, Any]:
     """Return the config dump of a pod's Envoy, asked through the API server."""
-    status, body = cluster.ask_pod(namespace, pod, ADMIN_PORT, ["/config_dump"], 30)[0]
+    status, body = cluster.ask_pod(namespace, pod, _envoy.ADMIN_PORT, ["/config_dump"], 30)[0]
     if status != 200:
         raise ClusterError(f"Envoy of Pod {namespace}/{pod} answers {status} to /config_dump.")
     found: dict[str, Any] = json.loads(body)

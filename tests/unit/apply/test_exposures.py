@@ -273,6 +273,15 @@ def test_a_port_of_ours_that_somebody_edited(server: Server, run: Run, target: i
     assert not run("exposures", exposures=[HTTP, TCP])["changed"]
 
 
+def test_a_pinned_node_port_moves_to_another_port(server: Server, run: Run) -> None:
+    run("exposures", exposures=[TCP])
+    assert run("exposures", exposures=[{**TCP, "port": 65533}])["changed"]
+    live = server.get("Service", "istio-system", "istio-ingressgateway")
+    assert live is not None
+    found = {port["port"]: port["nodePort"] for port in live["spec"]["ports"]}
+    assert (found[65533], 65532 in found) == (31532, False)
+
+
 def test_a_node_port_of_another_service_is_refused(server: Server, run: Run) -> None:
     taken = service("shop", "other", 81, type="NodePort")
     taken["spec"]["ports"][0]["nodePort"] = 31532

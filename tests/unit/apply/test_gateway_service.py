@@ -116,6 +116,45 @@ def test_a_port_of_another_manager_is_refused(server: Server, run: Run) -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        # A port with its nodePort goes, and another gets it
+        ([{"port": 65532, "node_port": 31532}], {65533: 31532}),
+        # Two ports change places
+        ([{"port": 65532, "node_port": 31532}, {"port": 65533, "node_port": 31533}], {65532: 31533, 65533: 31532}),
+        # The installer's own port, where it was pinned, gets another one
+        ([{"port": 80, "node_port": 31532}], {65533: 31532}),
+        # What the server chose is known by now
+        ([{"port": 65532}], {65533: 0}),
+    ],
+)
+def test_a_node_port_moves_to_another_port(
+    server: Server, run: Run, before: list[dict[str, int]], after: dict[int, int]
+) -> None:
+    run("gateway_service", ports=before)
+    wanted = {port: pinned or ports(server)[65532][1] for port, pinned in after.items()}
+    options = {"ports": [{"port": port, "node_port": pinned} for port, pinned in wanted.items()]}
+    would = run("gateway_service", **options, check=True)
+    did = run("gateway_service", **options)
+    assert (would.get("changed"), did.get("changed")) == (True, True), did
+    found = {port: pinned for port, (_target, pinned) in ports(server).items()}
+    assert {port: pinned for port, pinned in found.items() if port > 60000} == wanted
+    assert len(set(found.values())) == len(found)
+    assert not run("gateway_service", **options)["changed"]
+
+
+def test_a_node_port_that_another_owner_needs_stays(server: Server, run: Run) -> None:
+    for name in ("default", "other"):
+        run("gateway_service", ports=[{"port": 65532, "node_port": 31532}], set=name)
+    before = server.state()
+    result = run("gateway_service", ports=[{"port": 65533, "node_port": 31532}])
+    assert "nodePort 31532 is taken by port 65532" in result["msg"]
+    result = run("gateway_service", ports=[{"port": 65533, "node_port": ports(server)[443][1]}])
+    assert "is taken by port 443" in result["msg"]
+    assert server.state() == before
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"ports": [{"port": 0}]}, ["ports[0].port"]),
@@ -209,6 +248,13 @@ def test_of_another_type_and_policy(server: Server, run: Run) -> None:
     assert result["changed"]
     assert own(server)["spec"]["loadBalancerClass"] == "edgeway.istio/vip"
     assert own(server)["status"]["loadBalancer"]["ingress"][0]["ip"] == VIP
+
+
+def test_policy_and_type_of_the_installers_service_without_a_port(server: Server, run: Run) -> None:
+    assert run("gateway_service", external_traffic_policy="Local")["service"]["external_traffic_policy"] == "Local"
+    result = run("gateway_service", type="NodePort")
+    assert "istio-operator" in result["msg"]
+    assert run("gateway_service", type="NodePort", force=True)["service"]["type"] == "NodePort"
 
 
 @pytest.mark.parametrize("labels", [{}, {"app.kubernetes.io/managed-by": "edgeway", "edgeway.istio/set": "default"}])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +13,9 @@ from typing import Any
 import pytest
 from memory_api import Server
 from memory_api.sample import HTTP, TCP, installed
+from unit.plays import play
 
 Json = dict[str, Any]
-ROOT = Path(__file__).parents[3]
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIICopenlyshown\n-----END CERTIFICATE-----\n"
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIEkeepthisforyourself\n-----END PRIVATE KEY-----\n"
 
@@ -63,45 +61,6 @@ class Played:
     would: dict[str, Json]
     did: dict[str, Json]
     printed: dict[str, str]
-
-
-def play(
-    server: Server, folder: Path, interpreter: str, wanted: dict[str, Json], *options: str
-) -> tuple[dict[str, Json], str]:  # fmt: skip
-    """Run tasks in one playbook; return what they registered, and all that was printed."""
-    kubeconfig, playbook, results = folder / "kubeconfig", folder / "play.yml", folder / "results"
-    kubeconfig.write_text(json.dumps(server.kubeconfig()), encoding="utf-8")
-    names = {name: name.replace(" ", "_") for name in wanted}
-    tasks: list[Json] = [
-        {"name": name, **task, "register": names[name], "ignore_errors": True} for name, task in wanted.items()
-    ]
-    kept = ", ".join(f"'{name}': {variable}" for name, variable in names.items())
-    tasks.append(
-        {
-            "name": "Keep the results",
-            "ansible.builtin.copy": {"content": f"{{{{ {{{kept}}} | to_json }}}}", "dest": str(results)},
-            "check_mode": False,
-            "no_log": True,
-        }
-    )
-    settings = {"hosts": "localhost", "connection": "local", "gather_facts": False}
-    variables = {"ansible_python_interpreter": interpreter}
-    playbook.write_text(json.dumps([{**settings, "vars": variables, "tasks": tasks}]), encoding="utf-8")
-    environment = {
-        **{
-            key: value for key, value in os.environ.items() if not key.startswith(("K8S_AUTH", "KUBECONFIG", "ANSIBLE"))
-        },
-        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
-        "ANSIBLE_LOCALHOST_WARNING": "false",
-        "ANSIBLE_NOCOLOR": "true",
-        "KUBECONFIG": str(kubeconfig),
-    }
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", *options, str(playbook)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment, cwd=folder, timeout=120
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(results.read_text(encoding="utf-8")), done.stdout + done.stderr
 
 
 def played(folder: Path, interpreter: str, wanted: dict[str, Json]) -> Iterator[Played]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from ansible_collections.edgeway.istio.plugins.module_utils import _publish
 from ansible_collections.edgeway.istio.plugins.module_utils._envoy import (
     Chain,
     Cluster,
@@ -34,7 +35,11 @@ OTHER = "outbound|80||other.shop.svc.cluster.local"
 CHAIN = b"-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n"
 DIGEST = hashlib.sha256(b"".join(CHAIN.split())).hexdigest()
 ORIGIN = "/namespaces/shop/destination-rule/web"
-RAW = {"connect_timeout": "0.500s", "outlier_detection": {"interval": "1s", "max_ejection_percent": {"value": 100}}}
+RAW = {
+    "connect_timeout": "0.500s",
+    "outlier_detection": {"interval": "1s", "max_ejection_percent": {"value": 100}},
+    "circuit_breakers": {"thresholds": [{"max_retries": 2147000000}]},
+}
 
 CONFIG = Config(
     listeners=(
@@ -74,6 +79,8 @@ CONFIG = Config(
          f"cluster {WEB}"),
         (HasCluster(WEB, ORIGIN, (("connectTimeout", 5.0),)), False, f"cluster {WEB}"),
         (HasCluster(WEB, ORIGIN, (("baseEjectionTime", 10.0),)), False, f"cluster {WEB}"),
+        (HasCluster(WEB, ORIGIN, (("maxRetries", 2147000000.0),)), True, f"cluster {WEB}"),
+        (HasCluster(WEB, ORIGIN, (("maxRetries", 2147000001.0),)), False, f"cluster {WEB}"),
         (HasCertificate("shop-cert", DIGEST), True, "certificate shop-cert"),
         (HasCertificate("other-cert", DIGEST), False, "certificate other-cert"),
         (HasCertificate("none", DIGEST), False, "certificate none"),
@@ -278,6 +285,8 @@ def test_a_certificate_is_asked_of_who_shows_it() -> None:
     assert (
         HasCertificate("shop-cert", DIGEST) in _proof.facts([*objects, certificate], [], World([EDGE, BACKEND]))[PLACE]
     )
+    mutual = _proof.facts([*objects, secret("shop-cert", tls_crt=CHAIN, ca_crt=b"ca")], [], World([EDGE, BACKEND]))
+    assert HasCertificate("shop-cert-cacert", hashlib.sha256(b"ca").hexdigest()) in mutual[PLACE]
     for other in (secret("other", tls_crt=CHAIN), secret("shop-cert", "shop", tls_crt=CHAIN), secret("shop-cert")):
         facts = _proof.facts([*objects, other], [], World([EDGE, BACKEND]))[PLACE]
         assert not [fact for fact in facts if isinstance(fact, HasCertificate)]
@@ -373,3 +382,57 @@ def test_certificates_of_the_gateway_api() -> None:
     elsewhere = _proof.facts([*objects, secret("shop-cert", tls_crt=CHAIN)], [], World([EDGE]))
     assert not [fact for found in elsewhere.values() for fact in found if isinstance(fact, HasCertificate)]
     assert told(objects, no_secrets=frozenset({("shop", "shop-cert")})) == {}
+
+
+# Digests
+
+
+def objects(api: str, *entries: Json) -> dict[str, Json]:
+    """Return what a list becomes, named, by kind and name."""
+    result = _publish.render(list(entries), _publish.Options(api=api, validate=False))
+    return {f"{item['kind']}/{item['metadata']['name']}": item for item in result.manifests}
+
+
+def changed(api: str, before: list[Json], after: list[Json]) -> set[str]:
+    one, two = objects(api, *before), objects(api, *after)
+    return {key for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
+
+
+SHOP = {"name": "shop", "namespace": "shop", "protocol": "HTTP", "hostnames": ["shop.example"],
+        "backend": {"service": "shop", "port": 80}}  # fmt: skip
+WIKI = {**SHOP, "name": "wiki", "hostnames": ["wiki.example"], "backend": {"service": "wiki", "port": 80}}
+FAR = {**SHOP, "backend": {"host": "out.example", "port": 80, "address": "192.0.2.1"}}
+SQL = {"name": "sql", "namespace": "shop", "protocol": "TCP", "port": 3306, "backend": {"service": "sql", "port": 3306}}
+OFF = {"traffic": {"outlier_detection": False}}
+ROUTE = {"istio": "VirtualService/shop", "gateway_api": "HTTPRoute/shop"}
+
+
+@pytest.mark.parametrize("api", ROUTE)
+def test_a_route_is_named_after_what_it_leads_to_and_nothing_else(api: str) -> None:
+    route = {ROUTE[api]}
+    assert changed(api, [SHOP, WIKI, SQL], [{**SHOP, **OFF}, WIKI, SQL]) == {"DestinationRule/default-shop", *route}
+    assert changed(api, [SHOP, WIKI], [SHOP, WIKI, SQL]) >= {"DestinationRule/default-sql"}
+    assert not changed(api, [SHOP, WIKI], [SHOP, WIKI, SQL]) & {"DestinationRule/default-shop", *route}
+    moved = {**FAR, "backend": {**FAR["backend"], "address": "192.0.2.2"}}
+    assert changed(api, [FAR, WIKI], [moved, WIKI]) == {"ServiceEntry/default-out.example", *route}
+    copied = {"name": "shop", "namespace": "shop", "protocol": "HTTP", "hostnames": ["shop.example"],
+              "routes": [{"backends": [SHOP["backend"]], "mirror": {"service": "wiki", "port": 80}}]}  # fmt: skip
+    assert changed(api, [copied, WIKI], [copied, {**WIKI, **OFF}]) >= {"DestinationRule/default-wiki", *route}
+
+
+@pytest.mark.parametrize("api", ROUTE)
+def test_the_rule_behind_tcp_and_tls_has_the_digest_itself(api: str) -> None:
+    def limits(*entries: Json) -> list[int | None]:
+        rule = objects(api, *entries)["DestinationRule/default-sql"]
+        policy = rule["spec"]["trafficPolicy"]
+        levels = [policy, *policy.get("portLevelSettings", ())]
+        return [level["connectionPool"].get("http", {}).get("maxRetries") for level in levels]
+
+    assert limits({**SHOP, "backend": SQL["backend"]}) == [None]
+    (first,) = limits(SQL)
+    assert first is not None
+    assert 2**31 - 2**24 <= first < 2**31
+    assert limits(SQL, SHOP) == [first]
+    assert limits({**SQL, **OFF}) != [first]
+    assert len(set(limits({**SQL, "backend": {**SQL["backend"], "tls": {"insecure": True}}}))) == 1
+    assert limits({**SQL, "protocol": "TLS", "port": 443, "hostnames": ["sql.example"]}) == [first]

@@ -139,6 +139,67 @@ def test_a_pod_that_never_takes_it_is_named_with_what_it_lacks(server: Server, r
     assert proved(run)
 
 
+OUTSIDE = {"host": "out.example", "port": 443, "address": "192.0.2.1", "tls": {"sni": "a.example"}}
+VERSIONS = {"backend": {**HTTP["backend"], "subset": "v1"}, "subsets": {"shop": {"v1": {"version": "v1"}}}}
+# What stands behind a route and is changed alone: before and after
+BEHIND: dict[str, tuple[Json, Json]] = {
+    "the labels of a subset": (VERSIONS, {**VERSIONS, "subsets": {"shop": {"v1": {"version": "1.1"}}}}),
+    "no outlier detection": ({}, {"traffic": {"outlier_detection": False}}),
+    "how many errors": ({}, {"traffic": {"outlier_detection": {"consecutive_local_origin_failures": 7}}}),
+    "locality": ({}, {"traffic": {"locality": True}}),
+    "http2": ({}, {"traffic": {"http2": True}}),
+    "the name in TLS": ({"backend": OUTSIDE}, {"backend": {**OUTSIDE, "tls": {"sni": "b.example"}}}),
+    "the CA of TLS": ({"backend": OUTSIDE}, {"backend": {**OUTSIDE, "tls": {"sni": "a.example", "ca_secret": "ca"}}}),
+    "TLS without a check": ({"backend": OUTSIDE}, {"backend": {**OUTSIDE, "tls": {"insecure": True}}}),
+    "an outside host's address": ({"backend": OUTSIDE}, {"backend": {**OUTSIDE, "address": "192.0.2.2"}}),
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "protocol"),
+    # Bytes that are passed on as they are have no HTTP/2
+    [
+        (what, protocol)
+        for what in BEHIND
+        for protocol in ("HTTP", "TCP", "TLS")
+        if (what, protocol[0]) != ("http2", "T")
+    ],
+)
+def test_a_change_behind_a_route_alone_is_waited_for(
+    server: Server, run: Run, envoy: Envoy, what: str, protocol: str
+) -> None:
+    base = {**HTTP, "protocol": protocol}
+    if protocol == "TCP":
+        base = {key: value for key, value in base.items() if key != "hostnames"} | {"port": 65532}
+    before, after = ([{**base, **part}] for part in BEHIND[what])
+    run("exposures", exposures=before, validate=False)
+    assert proved(run)
+    envoy.connected = False
+    result = run("exposures", exposures=after, validate=False, wait_timeout=1)
+    assert result["stale"]["istio-system/gateway-1"]
+    envoy.connected = True
+    result = run("exposures", exposures=after, validate=False)
+    assert (result["changed"], result["pods"]) == (False, ["istio-system/gateway-1"])
+    assert proved(run)
+
+
+@pytest.mark.parametrize("part", ["certificate", "ca_certificate"])
+def test_a_new_certificate_is_waited_for(server: Server, run: Run, envoy: Envoy, part: str) -> None:
+    pem = "-----BEGIN {0}-----\nYQ==\n-----END {0}-----\n"
+    tls = {"mode": "MUTUAL", "private_key": pem.format("PRIVATE KEY"),
+           **dict.fromkeys(("certificate", "ca_certificate"), pem.format("CERTIFICATE"))}  # fmt: skip
+    secure = {**HTTP, "protocol": "HTTPS", "tls": tls}
+    run("exposures", exposures=[secure], validate=False)
+    assert proved(run)
+    envoy.connected = False
+    changed = {**secure, "tls": {**tls, part: pem.format("CERTIFICATE").replace("YQ==", "Yg==")}}
+    result = run("exposures", exposures=[changed], validate=False, wait_timeout=1)
+    assert [lack.split()[0] for lack in result["stale"]["istio-system/gateway-1"]] == ["certificate"]
+    envoy.connected = True
+    run("exposures", exposures=[changed], validate=False)
+    assert proved(run)
+
+
 def test_the_end_of_a_removed_route_is_waited_for(server: Server, run: Run, envoy: Envoy) -> None:
     run("exposures", exposures=[HTTP, OTHER, TCP])
     envoy.connected = False

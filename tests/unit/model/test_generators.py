@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.edgeway.istio.plugins.filter.to_manifests import FilterModule
-from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api, _ports
+from ansible_collections.edgeway.istio.plugins.module_utils import _gateway_api, _istio_api, _ports, _publish
 from ansible_collections.edgeway.istio.plugins.module_utils._model import Gateway, ModelError, parse
 from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import short, wildcard_over
 from unit.model.lists import BASES, CERTIFICATE, KEY
@@ -409,6 +409,15 @@ def test_the_filter() -> None:
         "HTTPRoute",
     ]
     assert to_manifests([HTTP], gateway={"namespace": "team"})[1]["metadata"]["namespace"] == "team"
+
+
+@pytest.mark.parametrize("api", ["istio", "gateway_api"])
+def test_the_filter_gives_what_is_rendered(api: str) -> None:
+    exposures = [HTTP, HTTPS, TLS, TCP]
+    rendered = _publish.render(exposures, _publish.Options(api=api, validate=False)).manifests
+    assert to_manifests(exposures, api=api) == rendered
+    elsewhere = to_manifests(exposures, api=api, cluster_domain="k8s.internal")
+    assert str(elsewhere).count("maxRetries") == str(rendered).count("maxRetries") == 2
 
 
 def test_the_filter_gives_secrets_only_when_asked() -> None:
