@@ -20,6 +20,8 @@ def call(params: Mapping[str, Any], check: bool) -> Json:
     )
     if options.state == "rendered":
         result = _publish.render(params["exposures"], options)
+    elif options.state == "examined":
+        result = _publish.examine(params["exposures"], options, connect(params))
     else:
         result = _publish.publish(params["exposures"], options, connect(params))
     return {
