@@ -288,13 +288,15 @@ class GatewayPod:
 class Istiod:
     """What could be asked of the control plane. `asked` are istiod pods that answered, `silent` those that didn't.
 
-    `ready` counts istiod pods that Kubernetes calls ready, None where they can't be read.
+    `ready` counts istiod pods that Kubernetes calls ready, None where they can't be read. `root` is the mesh's root
+    namespace, whose policies hold everywhere.
     """
 
     ready: int | None = None
     asked: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     forbidden: str = ""
+    root: str = "istio-system"
 
 
 @dataclass(frozen=True, slots=True)

@@ -358,16 +358,18 @@ class _InPod:
     def _transport(self, config: Config, name: str) -> tuple[str, str]:
         """What is wrong with the way a cluster speaks to its endpoints, and the cure."""
         cluster, endpoints = config.clusters[name], config.endpoints.get(name, ())
-        key = _why.service_of(_why.parts_of(name)[0])
+        host, _subset, port = _why.parts_of(name)
+        key = _why.service_of(host)
         rule = object_name(cluster.origin) or "a DestinationRule"
         if cluster.transport == "mutual" and endpoints and not any(one.mutual_tls for one in endpoints):
             return (
                 "No endpoint has a sidecar that could answer mutual TLS.",
                 f"Remove tls.mode ISTIO_MUTUAL from {rule}.",
             )
-        if cluster.transport in ("plain", "auto") and key and endpoints:
-            pods = [pod for pod in self._backend_pods(key) if cluster.transport == "plain" or not _why.has_sidecar(pod)]
-            policy = _why.strict(self.facts.snapshot, [pod for pod in pods if _why.has_sidecar(pod)])
+        if cluster.transport == "plain" and key and endpoints:
+            service = self.facts.snapshot.get("Service", *key)
+            pods = [pod for pod in self._backend_pods(key) if _why.has_sidecar(pod)]
+            policy = _why.strict(self.facts.snapshot, pods, service, port, self.facts.istiod.root)
             if policy:
                 return f"{policy} takes mutual TLS alone, and this is plain.", f"Remove tls.mode DISABLE from {rule}."
         probe = self.probe

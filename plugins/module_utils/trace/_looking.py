@@ -18,13 +18,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _envoy
+from ansible_collections.edgeway.istio.plugins.module_utils import _envoy, _yaml
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import (
     CONNECTIONS,
     Cluster,
     ClusterError,
     RefusedError,
 )
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._snapshot import mesh_map
 from ansible_collections.edgeway.istio.plugins.module_utils.model._names import is_address
 from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts, _match, _requests, _why
 from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import (
@@ -285,6 +286,7 @@ def _istiod(cluster: Cluster, namespace: str) -> tuple[Istiod, dict[str, Sync]]:
     except ClusterError as error:
         return Istiod(forbidden=f"istiod's pods can't be read: {error.message}"), {}
     well = [pod for pod in pods if _facts.ready(pod) and not _facts.leaving(pod)]
+    root = _root(cluster, well[0]) if well else "istio-system"
     known: dict[str, Sync] = {}
     asked, silent = [], []
     for pod in well:
@@ -293,10 +295,21 @@ def _istiod(cluster: Cluster, namespace: str) -> tuple[Istiod, dict[str, Sync]]:
             known |= _synced(cluster, str(pod["metadata"]["namespace"]), name)
             asked.append(name)
         except RefusedError as refused:
-            return Istiod(len(well), forbidden=f"istiod can't be asked: {refused.message}"), {}
+            return Istiod(len(well), forbidden=f"istiod can't be asked: {refused.message}", root=root), {}
         except (ClusterError, ValueError):
             silent.append(name)
-    return Istiod(len(well), tuple(asked), tuple(silent)), known
+    return Istiod(len(well), tuple(asked), tuple(silent), root=root), known
+
+
+def _root(cluster: Cluster, istiod: Manifest) -> str:
+    """Read the mesh's root namespace; where that may not be, Istio's charts have made it istiod's own."""
+    namespace, name, _revision = mesh_map(istiod)
+    try:
+        found, _status = cluster.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+        [mesh, *_others] = _yaml.documents(str((found.get("data") or {}).get("mesh") or ""))
+        return str(mesh.get("rootNamespace") or "istio-system")
+    except (ClusterError, ValueError, AttributeError):
+        return namespace
 
 
 def _synced(cluster: Cluster, namespace: str, pod: str) -> dict[str, Sync]:

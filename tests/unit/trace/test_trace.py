@@ -377,14 +377,15 @@ def transport(name: str | None, **more: Any) -> Callable[[list[Json]], None]:
     return change
 
 
-def strict_backend() -> Facts:
+def strict_backend(namespace: str = "shop", **spec: Any) -> Facts:
+    """Facts of plain connections to a backend with a sidecar, and a PeerAuthentication."""
     facts = dumped(transport(None))
     kinds = sound.objects()
     [pod] = [one for one in kinds["Pod"] if one["metadata"]["name"] == "shop-1"]
     pod["spec"]["containers"].append({"name": "istio-proxy"})
-    rule = {"kind": "PeerAuthentication", "metadata": {"namespace": "shop", "name": "all"},
-            "spec": {"mtls": {"mode": "STRICT"}}}  # fmt: skip
-    return replace(facts, snapshot=Snapshot({**kinds, "PeerAuthentication": (rule,)}))
+    rule = {"kind": "PeerAuthentication", "metadata": {"namespace": namespace, "name": "all"},
+            "spec": {"mtls": {"mode": "STRICT"}, **spec}}  # fmt: skip
+    return replace(facts, snapshot=Snapshot({**kinds, "PeerAuthentication": (rule,)}), istiod=Istiod(1, root="mesh"))
 
 
 def shares(*weights: int) -> Callable[[list[Json]], None]:
@@ -453,6 +454,10 @@ SAID: list[tuple[str, str, str, str, Callable[[], Facts]]] = [
     ("mutual TLS without a sidecar", "cluster", "broken", "No endpoint has a sidecar",
      lambda: dumped(transport("default"))),
     ("plain to a sidecar that wants mutual TLS", "cluster", "broken", "PeerAuthentication shop/all", strict_backend),
+    ("plain to a port that takes it", "cluster", "ok", "plain",
+     lambda: strict_backend(selector={"matchLabels": {"app": "shop"}}, portLevelMtls={"8080": {"mode": "PERMISSIVE"}})),
+    ("mutual TLS everywhere", "cluster", "broken", "PeerAuthentication mesh/all", lambda: strict_backend("mesh")),
+    ("mutual TLS in another namespace", "cluster", "ok", "plain", lambda: strict_backend("istio-system")),
     ("each connection says where", "endpoints", "ok", "Each connection says itself",
      lambda: dumped(lambda parts: (parts[2]["dynamic_active_clusters"][0]["cluster"].update(type="ORIGINAL_DST"),
                                    parts[3].update(dynamic_endpoint_configs=[]), None)[2])),
