@@ -62,6 +62,7 @@ _KINDS = {
 }
 
 ISTIOD_PORT = 15014
+_SYNC = "/debug/syncz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +316,9 @@ def _root(cluster: Cluster, istiod: Manifest) -> str:
 def _synced(cluster: Cluster, namespace: str, pod: str) -> dict[str, Sync]:
     found: dict[str, Sync] = {}
     for attempt in range(2):
-        [(_status, body)] = cluster.ask_pod(namespace, pod, ISTIOD_PORT, ("/debug/syncz",), 2)
+        [(status, body)] = cluster.ask_pod(namespace, pod, ISTIOD_PORT, (_SYNC,), 2)
+        if status != 200:
+            raise RefusedError(status, f"{pod} answers {_SYNC} with {status}.")
         found = {}
         for entry in json.loads(body):
             kinds = ("cluster", "listener", "route", "endpoint")

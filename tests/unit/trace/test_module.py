@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from ansible_collections.edgeway.istio.plugins.module_utils._cluster import connect
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts, _looking
 from memory_api import Server, kinds
 from memory_api.sample import namespace, pod
 from memory_api.server import Request, StatusError
@@ -103,13 +105,14 @@ class Istiod:
         self.asked = 0
         self.behind = 0  # answers that say the gateway hasn't acknowledged its routes
         self.says: Any = None
+        self.status = 200
 
     def answer(self, path: str) -> tuple[int, Any]:
         assert path == "/debug/syncz"
         self.asked += 1
         acked = "v0" if self.asked <= self.behind else "v1"
         entry = {"proxy": "gateway-1.istio-system", "route_sent": "v1", "route_acked": acked}
-        return 200, [entry] if self.says is None else self.says
+        return self.status, [entry] if self.says is None else self.says
 
 
 @pytest.fixture
@@ -328,6 +331,32 @@ def test_configuration_that_is_not_acknowledged_is_named(run: Run, istiod: Istio
 def test_a_gateway_that_istiod_does_not_know(run: Run, istiod: Istiod) -> None:
     istiod.says = []
     assert run()["first_broken"]["hop"] == "sync"
+
+
+@pytest.mark.parametrize(("status", "says"), [(404, b"404 page not found"), (401, []), (503, b"")])
+def test_an_istiod_that_does_not_say(run: Run, istiod: Istiod, status: int, says: Any) -> None:
+    istiod.status, istiod.says = status, says
+    result = run()
+    assert result["first_broken"] is None, result["tree"]
+    assert states(result)["sync"] == "unknown"
+    assert f"istiod-1 answers /debug/syncz with {status}" in evidence(result, "sync")
+
+
+@pytest.mark.parametrize(
+    ("mesh", "readable", "root"),
+    [("rootNamespace: mesh", True, "mesh"), ("accessLogFile: x", True, "istio-system"), ("[", True, "shop"),
+     ("- x", True, "shop"), ("rootNamespace: mesh", False, "shop")],
+)  # fmt: skip
+def test_the_root_namespace(server: Server, mesh: str, readable: bool, root: str) -> None:
+    del server.objects["", "Pod", "istio-system", "istiod-1"]
+    server.add(pod("shop", "istiod-1", app="istiod"))
+    metadata = {"namespace": "shop", "name": "istio"}
+    server.add({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"mesh": mesh}})
+    if not readable:
+        refuse(server, "/configmaps/istio")
+    target = _facts.chosen(f"http://{HOST}/", None, [])
+    options = _looking.Options(dns=False, probe=False)
+    assert _looking.look(connect({"kubeconfig": server.kubeconfig()}), target, options).istiod.root == root
 
 
 @pytest.mark.parametrize("says", [b"<html>", b""])
