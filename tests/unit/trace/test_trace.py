@@ -485,3 +485,44 @@ def test_what_a_hop_says(hop: str, expected: str, words: str, facts: Callable[[]
     found = [one for one in _trace.trace(facts()) if one.name == hop and one.state == expected]
     said = "\n".join(f"{one.name} {one.state}: {' '.join(one.evidence)}" for one in _trace.trace(facts()))
     assert any(words in " ".join((*one.evidence, one.cure)) for one in found), said
+
+
+# Edges that are machines outside the cluster, or may be
+
+
+def behind(kind: str, *, nodes: bool = True, status: Json | None = None, **more: Any) -> Facts:
+    """Facts of a gateway's Service of this type, without an address in its status."""
+    kinds = sound.objects()
+    [service] = [one for one in kinds["Service"] if one["metadata"]["name"] == "istio-ingressgateway"]
+    service["spec"]["type"] = kind
+    service["status"] = status or {}
+    if not nodes:
+        del kinds["Node"]
+    return sound.facts(objects=kinds, **more)
+
+
+BOX = {"edges": tuple(replace(one, name=name, node=name) for one, name in
+                      zip(sound.facts().edges or (), ("box1", "box2"), strict=True))}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["NodePort", "LoadBalancer"])
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [({}, "broken"), (BOX, "ok"), ({"edges": None}, "unknown"), ({"nodes": False}, "unknown"),
+     ({**BOX, "nodes": False}, "unknown")],
+    ids=["edges are nodes", "edges are boxes", "no edges", "no right to list nodes", "boxes, and no right"],
+)  # fmt: skip
+def test_a_service_without_the_vip(kind: str, more: Json, expected: str) -> None:
+    facts = behind(kind, **more)
+    assert state(facts, "service") == expected
+    assert named(facts) == ("service" if expected == "broken" else None)
+
+
+def test_what_else_is_wrong_with_a_service_is_told_before_what_is_unknown() -> None:
+    facts = behind("NodePort", edges=None)
+    facts = replace(facts, target=replace(facts.target, port=8443))
+    assert state(facts, "service") == "broken"
+
+
+def test_a_pending_service_is_broken_where_no_address_is_known() -> None:
+    assert state(behind("LoadBalancer", vips=()), "service") == "broken"
