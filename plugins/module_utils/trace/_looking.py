@@ -89,9 +89,21 @@ class _Found:
         return Snapshot(self.kinds).get(kind, namespace, name)
 
 
-def look(cluster: Cluster, target: Target, options: Options) -> Facts:
-    """Find everything there is to know about one request. Nothing is changed anywhere."""
-    found = _Found()
+def services(cluster: Cluster) -> tuple[Manifest, ...] | None:
+    """List the Services of the whole cluster; None where that may not be."""
+    root, plural = _KINDS["Service"]
+    try:
+        return tuple({**item, "kind": "Service"} for item in cluster.items(f"{root}/{plural}"))
+    except ClusterError:
+        return None
+
+
+def look(cluster: Cluster, target: Target, options: Options, listed: tuple[Manifest, ...] | None = None) -> Facts:
+    """Find everything there is to know about one request. Nothing is changed anywhere.
+
+    `listed` are the Services, as `services` returns them.
+    """
+    found = _Found() if listed is None else _Found({"Service": listed})
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         dns = (
             pool.submit(_requests.resolve, target.host, options.nameservers, options.timeout)
@@ -107,6 +119,7 @@ def look(cluster: Cluster, target: Target, options: Options) -> Facts:
         ports = {pod.name: _why.target_ports(service, target.port, pod.manifest) for pod in pods}
         pods = list(pool.map(lambda pod: _read_pod(cluster, pod), pods))
         paths = {pod.name: _path(pod, ports[pod.name], target) for pod in pods}
+        target = _as_served(target, paths.values())
         later = [pool.submit(_behind, cluster, target, paths.values(), found)]
         later += [pool.submit(_secrets, cluster, pods, paths.values(), found)]
         probes: list[Probe] = []
@@ -165,7 +178,7 @@ def _objects(cluster: Cluster, target: Target, found: _Found, pool: ThreadPoolEx
         name = kind.removeprefix("K8s")
         found.kinds[kind] = tuple({**item, "kind": name} for item in items)
 
-    waiting = [pool.submit(read, kind) for kind in _KINDS]
+    waiting = [pool.submit(read, kind) for kind in _KINDS if kind not in found.kinds]
     _pods_of(cluster, [target.namespace], found)
     for one in waiting:
         one.result()
@@ -251,6 +264,14 @@ def _read_pod(cluster: Cluster, pod: GatewayPod) -> GatewayPod:
 
 def _path(pod: GatewayPod, port: int | None, target: Target) -> _match.Path:
     return _match.path_in(pod.config, port, target) if pod.config is not None else _match.Path()
+
+
+def _as_served(target: Target, paths: Iterable[_match.Path]) -> Target:
+    """Take a URL of https that no list knows for what the gateways make of it: TLS that they pass through, perhaps."""
+    chains = [path.chain for path in paths if path.chain is not None]
+    passed_on = bool(chains) and all(chain.kind == "TCP" and not chain.tls for chain in chains)
+    unlisted = target.protocol == "HTTPS" and not target.exposure_namespace
+    return replace(target, protocol="TLS") if unlisted and passed_on else target
 
 
 def _recounted(cluster: Cluster, pod: GatewayPod, path: _match.Path) -> GatewayPod:

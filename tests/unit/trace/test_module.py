@@ -219,12 +219,76 @@ def test_a_sound_way_is_followed_to_the_backend_and_really_asked(run: Run, serve
 
 
 def test_an_exposure_of_the_list_is_traced_by_its_name(run: Run, gateway: Gateway) -> None:
-    exposure = {"name": "shop", "namespace": "shop", "protocol": "HTTP", "port": gateway.port, "hostnames": [HOST],
-                "backend": {"service": "shop", "port": 80}}  # fmt: skip
+    exposure = exposed(gateway)
     result = run(url=None, exposure="shop", exposures=[exposure])
     assert result["first_broken"] is None, result["tree"]
     result = run(url=None, exposure="shop", exposures=[{**exposure, "backend": {"service": "other", "port": 80}}])
     assert result["first_broken"]["hop"] == "route_match"
+
+
+def exposed(served: Gateway, **more: Any) -> Json:
+    """The exposure that the gateway serves, as a list has it."""
+    return {"name": "shop", "namespace": "shop", "protocol": "HTTP", "port": served.port, "hostnames": [HOST],
+            "backend": {"service": "shop", "port": 80}, **more}  # fmt: skip
+
+
+def test_each_gateway_has_its_own_addresses(run: Run, server: Server, gateway: Gateway) -> None:
+    team = {"namespace": "shop", "service": "team"}
+    gateways = [
+        {"namespace": "istio-system", "service": "istio-ingressgateway", "vips": [HERE]},
+        {**team, "vips": [{"address": "127.0.0.2"}]},
+    ]
+    result = run(gateways=gateways, exposures=[exposed(gateway)])
+    assert result["first_broken"] is None, result["tree"]
+    ports = [{"name": "web", "port": gateway.port, "protocol": "TCP"}]
+    server.add({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "team"},
+                "spec": {"type": "LoadBalancer", "selector": {"app": "team"}, "ports": ports},
+                "status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.2"}]}}})  # fmt: skip
+    result = run(gateways=gateways, exposures=[exposed(gateway, gateway=team)])
+    assert states(result)["service"] == "ok", result["tree"]
+    assert "127.0.0.2 is on no edge" in evidence(result, "vip")
+    assert [one["at"] for one in result["probes"] if one["place"] == "vip"] == ["127.0.0.2"]
+
+
+def test_the_only_other_gateway_is_found(run: Run, server: Server, gateway: Gateway) -> None:
+    front = server.objects.pop(("", "Service", "istio-system", "istio-ingressgateway"))
+    server.objects["", "Service", "istio-system", "edge"] = {
+        **front, "metadata": {**front["metadata"], "name": "edge"}
+    }  # fmt: skip
+    result = run(exposures=[exposed(gateway)])
+    assert result["first_broken"] is None, result["tree"]
+    assert "Service istio-system/edge" in evidence(result, "service")
+    lists = [request.path for request in server.log if request.path == "/api/v1/services"]
+    assert lists == ["/api/v1/services"]
+
+
+def test_a_node_port_without_the_right_to_list_nodes(run: Run, server: Server) -> None:
+    server.objects["", "Service", "istio-system", "istio-ingressgateway"]["spec"]["type"] = "NodePort"
+    assert run()["first_broken"]["hop"] == "service"
+    refuse(server, "/nodes")
+    result = run()
+    assert states(result)["service"] == "unknown", result["tree"]
+    assert result["first_broken"] is None, result["tree"]
+
+
+def test_https_that_is_passed_through(run: Run, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = gateway.dump
+
+    def dump() -> Json:
+        said = plain()
+        [chain] = said["configs"][0]["dynamic_listeners"][0]["active_state"]["listener"]["filter_chains"]
+        chain["filter_chain_match"] = {"server_names": [HOST]}
+        chain["filters"] = [{"typed_config": {"@type": "x.TcpProxy", "cluster": CLUSTER}}]
+        return said
+
+    monkeypatch.setattr(gateway, "dump", dump)
+    result = run(url=f"https://{HOST}:{gateway.port}/", probe=False)
+    assert result["first_broken"] is None, result["tree"]
+    assert states(result)["filter_chain"] == "ok"
+    # One of the list has to end TLS at the gateway
+    secure = exposed(gateway, protocol="HTTPS", tls={"secret": "shop-cert"})
+    result = run(url=f"https://{HOST}:{gateway.port}/", exposures=[secure], probe=False)
+    assert result["first_broken"]["hop"] == "filter_chain"
 
 
 def test_wrong_input_is_named(run: Run) -> None:
@@ -260,8 +324,7 @@ def test_no_right_in_the_whole_cluster_but_in_the_namespaces(run: Run, server: S
             raise StatusError(403, "Forbidden", f"{request.path} is forbidden at the cluster scope")
 
     server.before = forbid
-    exposure = {"name": "shop", "namespace": "shop", "protocol": "HTTP", "port": gateway.port, "hostnames": [HOST],
-                "backend": {"service": "shop", "port": 80}}  # fmt: skip
+    exposure = exposed(gateway)
     result = run(exposures=[exposure])
     assert result["first_broken"] is None, result["tree"]
     assert (states(result)["service"], states(result)["route_match"]) == ("ok", "ok")

@@ -526,3 +526,57 @@ def test_what_else_is_wrong_with_a_service_is_told_before_what_is_unknown() -> N
 
 def test_a_pending_service_is_broken_where_no_address_is_known() -> None:
     assert state(behind("LoadBalancer", vips=()), "service") == "broken"
+
+
+# Requests that can't be sent as the exposure takes them
+
+GATEWAY_404 = {"status": 404, "headers": {"server": "istio-envoy"}}
+
+
+def asking(facts: Facts, **more: Any) -> Facts:
+    return replace(facts, target=replace(facts.target, **more))
+
+
+def test_the_answer_to_another_method_says_nothing() -> None:
+    only = {"name": ":method", "string_match": {"exact": "POST"}}
+    facts = dumped(lambda parts: route(parts).update(match={"prefix": "/", "headers": [only]}))
+    facts = asking(replace(facts, probes=sound.probes(**GATEWAY_404)), method="POST")
+    assert named(facts) is None
+    assert state(facts, "route_match") == "ok"
+    assert {state(facts, name) for name in ("backend", "probe_pod", "probe_edge", "probe_vip")} == {"unknown"}
+    assert _trace.answers(facts) is None
+    assert "POST isn't sent" in str(_shown.result(facts)["hops"])
+
+
+def test_a_request_that_can_not_be_sent_is_broken_where_nothing_answers() -> None:
+    facts = asking(sound.facts(probes=sound.probes(**GONE)), method="POST")
+    assert state(facts, "probe_vip") == "broken"
+    assert _trace.answers(facts) is False
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda parts: route(parts).update(match={"safe_regex": {"regex": "/v[0-9]+"}}),
+        lambda parts: route(parts)["route"].update(cluster="outbound|80||a.b.svc.cluster.local"),
+        lambda parts: route(parts).update(redirect={}),
+        lambda parts: route(parts).update(direct_response={"status": 404}),
+    ],
+    ids=["no match", "elsewhere", "redirect", "direct answer"],
+)
+def test_where_a_guessed_request_goes_is_unknown(change: Callable[[list[Json]], None]) -> None:
+    facts = asking(replace(dumped(change), probes=sound.probes(**GATEWAY_404)), guessed=True)
+    assert named(facts) is None
+    assert (state(facts, "route_match"), state(facts, "probe_vip")) == ("unknown", "unknown")
+
+
+def test_a_redirect_that_the_exposure_has() -> None:
+    facts = asking(dumped(lambda parts: route(parts).update(redirect={})), redirects=True)
+    assert state(facts, "route_match") == "ok"
+
+
+def test_the_backend_answers_what_is_passed_through() -> None:
+    for status in (401, 403, 404):
+        facts = passed_through(status=status, passed_on=True)
+        assert named(facts) is None
+        assert state(facts, "policy") == "ok"
