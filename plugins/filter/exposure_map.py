@@ -10,7 +10,9 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.edgeway.istio.plugins.module_utils import _report
+from ansible_collections.edgeway.istio.plugins.module_utils._cluster import ClusterError
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError, parse
+from ansible_collections.edgeway.istio.plugins.module_utils.publish import _gateways
 from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts
 
 
@@ -27,13 +29,14 @@ def exposure_map(
     made: str = "",
 ) -> dict[str, Any]:
     """Put everything that the page shows together."""
-    try:
-        model = parse(exposures, set_name=set_name, api=api, gateway=gateway or None)
-    except ModelError as error:
-        raise AnsibleFilterError(str(error)) from error
     of_kind: dict[str, list[Any]] = {"Service": [], "Pod": [], "EndpointSlice": []}
     for item in objects:
         of_kind.setdefault(str(item.get("kind")), []).append(item)
+    try:
+        model = parse(exposures, set_name=set_name, api=api, gateway=gateway or None)
+        model = _gateways.found(exposures, model, gateway, of_kind["Service"])
+    except (ModelError, ClusterError) as error:
+        raise AnsibleFilterError(str(error)) from error
     return _report.page(
         model,
         vips=[str(vip) for vip in vips],

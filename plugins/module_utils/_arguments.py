@@ -113,7 +113,7 @@ EXPOSURES: dict[str, Any] = {
     "api": {"choices": ["istio", "gateway_api"], "default": "istio"},
     "gateway": _GATEWAY,
     "set": {"default": "default"},
-    "state": {"choices": ["present", "absent", "rendered"], "default": "present"},
+    "state": {"choices": ["present", "absent", "rendered", "examined"], "default": "present"},
     "prune": {"type": "bool", "default": True},
     "validate": {"type": "bool", "default": True},
     "strict": {"type": "bool", "default": False},

@@ -23,6 +23,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings import _loo
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._world import ERROR, Finding
 from ansible_collections.edgeway.istio.plugins.module_utils.publish import (
     _files,
+    _gateways,
     _inventory,
     _proof,
     _service_ports,
@@ -82,7 +83,7 @@ def render(exposures: Any, options: Options) -> Result:
     """Return the desired objects, and keep them as files where there is a path for them; no cluster is asked."""
     changes: list[Change] = []
     with uncollected():
-        model = _parsed(exposures, options, options.gateway)
+        model = _parsed(exposures, options)
         manifests = _generated(model, None, options)
         findings = _settled(_findings.findings(model) if options.validate else [], options)
         if options.path:
@@ -107,6 +108,27 @@ def _without_keys(model: Model) -> None:
     ]
     if problems:
         raise ModelError(tuple(problems))
+
+
+def examine(exposures: Any, options: Options, cluster: Cluster) -> Result:
+    """Return what is found about the list and the cluster. Reads only, and no finding is an error here."""
+    with uncollected():
+        services = {_kinds.key_of(item): item for item in cluster.find("v1", "Service")}
+        model = _gateways.found(exposures, _parsed(exposures, options), options.gateway, services.values())
+        desired = _generated(model, cluster, options)
+        nothing = Inventory(options.set_name, model.gateway.namespace)
+        live, known = _snapshot(cluster, desired, nothing, options.set_name, services, forgiving=True)
+        _changes_of, taken = _changes.plan(desired, live, set_name=options.set_name, prune=False)
+        ports, warnings = _service_ports.port_changes(model, services, (), prune=False, check=True, coming=False)
+        found = [_taken_finding(entry, model) for entry in taken]
+        found += _service_ports.port_findings(ports, services.values(), force=options.force)
+        found += _looking.look(cluster, model, known=known, edges=options.edges)
+        return Result(
+            [_fields.without_secrets(manifest) for manifest in desired],
+            findings=_findings.settle(found, strict=options.strict, silence=options.silence),
+            endpoints=endpoints(model, services),
+            warnings=warnings,
+        )
 
 
 def _settled(found: Iterable[Finding], options: Options) -> list[Finding]:
@@ -143,7 +165,7 @@ def uncollected() -> Iterator[None]:
 
 
 def _publish(wanted: Any, options: Options, cluster: Cluster) -> Result:
-    model = _parsed(wanted, options, options.gateway)
+    model = _parsed(wanted, options)
     while True:
         inventory = Inventory.read(cluster, options.set_name, model.gateway.namespace)
         dead: Mapping[str, Any] | None = None
@@ -202,7 +224,7 @@ def _plan(exposures: Any, options: Options, model: Model, inventory: Inventory, 
     """Look at the cluster, compare, and have the server try every write."""
     services = {_kinds.key_of(item): item for item in cluster.find("v1", "Service")}
     if options.state == "present":
-        model = _with_gateway(exposures, options, model, services)
+        model = _gateways.found(exposures, model, options.gateway, services.values())
     desired = _generated(model, cluster, options)
     live, known = _snapshot(cluster, desired, inventory, options.set_name, services)
     if inventory.live is None:
@@ -450,8 +472,8 @@ def _facts(plan: Plan, cluster: Cluster, *, final: bool = True) -> dict[_proof.P
     return _proof.facts(plan.desired, gone, world)
 
 
-def _parsed(exposures: Any, options: Options, gateway: Mapping[str, Any] | None) -> Model:
-    return parse(exposures, set_name=options.set_name, api=options.api, gateway=gateway)
+def _parsed(exposures: Any, options: Options) -> Model:
+    return parse(exposures, set_name=options.set_name, api=options.api, gateway=options.gateway)
 
 
 def objects(model: Model, served: Mapping[str, Iterable[str]] | None = None) -> list[Manifest]:
@@ -466,46 +488,6 @@ def _generated(model: Model, cluster: Cluster | None, options: Options) -> list[
     return objects(model, None if coming else served)
 
 
-def _with_gateway(
-    exposures: Any, options: Options, model: Model, services: Mapping[_kinds.Key, Manifest]
-) -> Model:  # fmt: skip
-    """Return the model with what the gateways' own Services say: which one it is, and the labels of its pods."""
-    gateway = model.gateway
-    if options.gateway is None and _service(services, gateway) is None:
-        likely = [
-            item
-            for item in services.values()
-            if str((item.get("spec", {}).get("selector") or {}).get("istio", "")).startswith("ingress")
-            and _kinds.holder(item) is None
-        ]
-        if len(likely) > 1:
-            names = ", ".join(f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in likely)
-            raise ClusterError(
-                f"There are several gateways: {names}.", "Say which one by gateway.namespace and gateway.service."
-            )
-        if likely:
-            metadata = likely[0]["metadata"]
-            found = {"namespace": metadata["namespace"], "service": metadata["name"]}
-            model = _parsed(exposures, options, found)
-    learnt: dict[Gateway, Gateway] = {}
-    for gateway in {model.gateway, *(exposure.gateway for exposure in model.exposures)}:
-        service = _service(services, gateway)
-        labels = (service or {}).get("spec", {}).get("selector") or {}
-        # What parse supposes where the user names no selector
-        supposed = (("istio", gateway.service.removeprefix("istio-")),)
-        if labels and gateway.selector == supposed and not set(supposed) <= set(labels.items()):
-            learnt[gateway] = replace(gateway, selector=tuple(sorted(labels.items())))
-    if not learnt:
-        return model
-    return replace(
-        model,
-        gateway=learnt.get(model.gateway, model.gateway),
-        exposures=tuple(
-            replace(exposure, gateway=learnt.get(exposure.gateway, exposure.gateway)) for exposure in model.exposures
-        ),
-    )
-
-
 def _service(services: Mapping[_kinds.Key, Manifest], gateway: Gateway) -> Manifest | None:
     return services.get(("", "Service", gateway.namespace, gateway.service))
 
@@ -516,10 +498,12 @@ def _snapshot(
     inventory: Inventory,
     set_name: str,
     services: Mapping[_kinds.Key, Manifest],
+    *,
+    forgiving: bool = False,
 ) -> tuple[list[Manifest], dict[tuple[str, str], list[Manifest]]]:
     """Return what is there of the kinds that matter: one LIST a kind, by namespace where that is all we may do.
 
-    Also, by kind, what was listed whole: others need not ask again.
+    Also, by kind, what was listed whole: others need not ask again. `forgiving` leaves out what may not be read.
     """
     versions: dict[tuple[str, str], str] = {}
     for manifest in desired:
@@ -570,8 +554,16 @@ def _snapshot(
                         found.append(single)
         return found
 
+    def allowed(entry: tuple[tuple[str, str], str]) -> list[Manifest]:
+        try:
+            return read(entry)
+        except RefusedError as refused:
+            if refused.status != 403 or not forgiving:
+                raise
+            return []
+
     kinds = [(key, version) for key, version in sorted(versions.items()) if cluster.serves(version, key[1])]
-    found = [item for items in cluster.every(read, kinds) for item in items]
+    found = [item for items in cluster.every(allowed, kinds) for item in items]
     return found + list(services.values()), known
 
 
@@ -615,4 +607,4 @@ def _endpoint(exposure: Exposure, services: Mapping[_kinds.Key, Manifest]) -> di
     )
 
 
-__all__ = ["Inventory", "ModelError", "Options", "Result", "publish", "render"]
+__all__ = ["Inventory", "ModelError", "Options", "Result", "examine", "publish", "render"]

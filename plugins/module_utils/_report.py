@@ -48,9 +48,11 @@ def page(
 
 def _finding(found: Manifest) -> Plain:
     reason = str(found.get("reason") or found.get("message") or "")
+    silenced = str(found.get("silenced") or "")
     return {
         "code": str(found.get("code", "")),
-        "severity": str(found.get("severity", "")),
+        "severity": "silenced" if silenced else str(found.get("severity", "")),
+        "silenced": silenced,
         "exposure": str(found.get("exposure") or ""),
         "field": str(found.get("field") or ""),
         "objects": [str(one) for one in found.get("objects") or ()],

@@ -32,6 +32,8 @@ def first_broken(hops: Sequence[Hop]) -> Hop | None:
 
 
 def answers(facts: Facts) -> bool | None:
-    """Whether a client gets an answer through the VIP now; None where it wasn't tried."""
+    """Whether a client gets an answer through the VIP now; None where that wasn't tried."""
     probe = facts.probe("vip")
-    return None if probe is None else not _answers.complaint(facts, probe)
+    if probe is None:
+        return None
+    return False if _answers.complaint(facts, probe) else None if facts.target.unasked else True

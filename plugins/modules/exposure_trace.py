@@ -25,12 +25,23 @@ options:
       - Either this or O(exposure) is required.
     type: str
   exposure:
-    description: An entry of O(exposures), as NAME or NAMESPACE/NAME. Its first hostname and match are asked for.
+    description:
+      - An entry of O(exposures), as NAME or NAMESPACE/NAME. Its first hostname is asked for, and its first match that
+        can be sent. Where all match by regexes, which requests it takes isn't known; give an O(url) then.
     type: str
   vips:
-    description: The addresses that clients use. When not given, those in the status of the gateway's Service.
+    description:
+      - The addresses that clients use. When not given, those that O(gateways) says of the gateway's Service, else those
+        in its status.
     type: list
     elements: str
+    default: []
+  gateways:
+    description:
+      - The gateways' Services, each with V(namespace), V(service) and its V(vips). The addresses of the one that the
+        request goes through count.
+    type: list
+    elements: dict
     default: []
   edges:
     description:
@@ -51,7 +62,9 @@ options:
     elements: str
     default: []
   probe:
-    description: Whether the request is really sent. Only GET, HEAD and OPTIONS are; any other method is sent as GET.
+    description:
+      - Whether the request is really sent. Only GET, HEAD and OPTIONS are. In place of any other method GET is sent,
+        and its answer isn't judged.
     type: bool
     default: true
   authorities:
@@ -105,7 +118,8 @@ healthy:
   type: bool
   sample: false
 answers:
-  description: Whether a good answer came through the VIP. Null where it wasn't tried.
+  description: >-
+    Whether a good answer came through the VIP. Null where it wasn't tried, or not as the exposure takes it.
   returned: always
   type: bool
   sample: false
@@ -172,6 +186,8 @@ readings:
   sample: []
 """
 
+from dataclasses import replace
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgeway.istio.plugins.module_utils import _arguments
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import ClusterError, connect
@@ -185,6 +201,7 @@ ARGUMENTS = {
     "exposure": {},
     **{name: _arguments.EXPOSURES[name] for name in ("exposures", "api", "gateway", "set")},
     "vips": {"type": "list", "elements": "str", "default": []},
+    "gateways": {"type": "list", "elements": "dict", "default": []},
     "edges": {"type": "dict"},
     "dns": {"type": "bool", "default": True},
     "nameservers": {"type": "list", "elements": "str", "default": []},
@@ -205,13 +222,14 @@ def main() -> None:
     module.no_log_values -= _arguments.plain_values(params["kubeconfig"])
     edges = params["edges"]
     options = _looking.Options(
-        vips=tuple(params["vips"]),
         edges=None if edges is None else tuple(_facts.edge(name, given or {}) for name, given in edges.items()),
         nameservers=tuple(params["nameservers"]),
         authorities=params["authorities"],
         **{name: params[name] for name in ("dns", "probe", "timeout")},
     )
     try:
+        cluster = connect(params)
+        services = _looking.services(cluster)
         target = _facts.chosen(
             params["url"],
             params["exposure"],
@@ -219,8 +237,10 @@ def main() -> None:
             api=params["api"],
             gateway=params["gateway"],
             set_name=params["set"],
+            services=services or (),
         )
-        facts = _looking.look(connect(params), target, options)
+        vips = tuple(params["vips"]) or _facts.vips_of(params["gateways"], target)
+        facts = _looking.look(cluster, target, replace(options, vips=vips), services)
     except ModelError as error:
         module.fail_json(msg=str(error), problems=[_arguments.problem(problem) for problem in error.problems])
     except (_facts.TargetError, ClusterError) as error:

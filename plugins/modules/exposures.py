@@ -23,8 +23,10 @@ options:
       - With V(absent) everything that the set has made is removed, and its ports are given up.
       - With V(rendered) the objects are returned, and kept as files in O(path). Neither a cluster nor the Python
         package is needed.
+      - With V(examined) everything is read and nothing written or tried, so that no right to write is needed.
+        RV(findings) is returned however bad it is.
     type: str
-    choices: [present, absent, rendered]
+    choices: [present, absent, rendered, examined]
     default: present
   prune:
     description:
@@ -218,6 +220,7 @@ endpoints:
     protocol: {description: Its protocol., type: str}
     port: {description: The port on the VIP., type: int}
     node_port: {description: The port on every node., type: int}
+    service: {description: "Namespace and name of the Service in front of it, empty where there is none.", type: str}
     urls: {description: "For HTTP, HTTPS and TLS.", type: list, elements: str}
     addresses: {description: VIP and port., type: list, elements: str}
   sample:
@@ -226,6 +229,7 @@ endpoints:
       protocol: HTTP
       port: 80
       node_port: 31380
+      service: istio-system/istio-ingressgateway
       urls: ["http://bookinfo.example/"]
       addresses: ["10.77.0.100:80"]
 """

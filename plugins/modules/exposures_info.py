@@ -115,6 +115,7 @@ sets:
           protocol: HTTP
           port: 80
           node_port: 30080
+          service: istio-system/istio-ingressgateway
           urls: ["http://bookinfo.example/"]
           addresses: ["10.77.0.100:80"]
       writing: false

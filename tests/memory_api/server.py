@@ -197,6 +197,10 @@ class Server:
         parts = [part for part in request.path.split("/") if part]
         if parts == ["version"]:
             return 200, {"major": "1", "minor": "34", "gitVersion": "v1.34.0"}
+        if parts == ["apis"]:
+            groups = sorted({kind.group for kind in self.kinds if kind.group})
+            listed = [self._group(group, [kind for kind in self.kinds if kind.group == group]) for group in groups]
+            return 200, {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
         if parts[:1] == ["api"]:
             group, rest = "", parts[1:]
         elif parts[:1] == ["apis"] and len(parts) > 1:

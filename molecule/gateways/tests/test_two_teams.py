@@ -1,5 +1,6 @@
 """Another team's gateway, installed by hand: its own pods, selector, Service and VIP; a list says which it uses."""
 
+import pathlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -62,6 +63,27 @@ def test_https_and_tcp_of_the_other_team_only(lab: Lab) -> None:
         clients.tls_certificate(lab.vip, "team-b.echo.example")
     assert not accepts(lab.vip, 9292)
     assert 9292 not in lab.ports()
+
+
+def test_the_trace_goes_by_each_gateways_address(lab: Lab, lists: pathlib.Path, api: str, set_name: str) -> None:
+    gateways = [
+        {"namespace": "istio-system", "service": "istio-ingressgateway", "vips": [lab.vip]},
+        {"namespace": "team-b", "service": "team-b", "vips": [VIP]},
+    ]
+    for exposure, vip in (("ours", lab.vip), ("theirs", VIP)):
+        ended = playbook(
+            "playbooks/trace.yml",
+            "--extra-vars",
+            f"@{lists / 'two_teams.yml'}",
+            exposure=exposure,
+            strict=True,
+            edgeway_gateways=gateways,
+            exposures_api=api,
+            exposures_set=set_name,
+            certificates=str(ROOT / ".lab/tls"),
+        )
+        assert f"{vip} is on" in ended.line
+        assert "The VIP answers." in ended.line
 
 
 def test_the_site_is_not_on_the_other_gateway(lab: Lab) -> None:

@@ -24,6 +24,8 @@ def call(params: Mapping[str, Any], check: bool) -> Json:
         raise ModelError((Problem("path", f"means nothing with `state: {options.state}`", "Write `state: rendered`"),))
     if options.state == "rendered":
         result = _publish.render(params["exposures"], options)
+    elif options.state == "examined":
+        result = _publish.examine(params["exposures"], options, connect(params))
     else:
         result = _publish.publish(params["exposures"], options, connect(params))
     return {

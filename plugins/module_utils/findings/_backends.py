@@ -25,6 +25,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings._world impo
     is_ready,
     selects,
     shown,
+    strict_peer,
 )
 from ansible_collections.edgeway.istio.plugins.module_utils.model._rules import destination_rules
 
@@ -544,27 +545,9 @@ def _mutual(view: View, used: _Used, service: Manifest) -> None:
 def _strict(view: View, used: _Used, pod: Manifest, service: Manifest) -> Manifest | None:
     """Return the PeerAuthentication that makes mutual TLS a must for a pod's port, None where none does."""
     root = next((one for _space, one in _spaces(view, used)), "istio-system")
-    labels, namespace = pod["metadata"].get("labels") or {}, pod["metadata"]["namespace"]
-    ranked: list[tuple[int, Manifest]] = []
-    for peer in view.snapshot.items(snap.PEER):
-        space, selector = peer["metadata"]["namespace"], (peer.get("spec") or {}).get("selector") or {}
-        if selector.get("matchLabels"):
-            if space == namespace and selects(selector["matchLabels"], labels):
-                ranked.append((0, peer))
-        elif space == namespace:
-            ranked.append((1, peer))
-        elif space == root:
-            ranked.append((2, peer))
     ports = (service.get("spec") or {}).get("ports") or ()
     ends = {str(target_of(port, [pod])) for port in ports if used.target.port in (None, port["port"])}
-    for _rank, peer in sorted(ranked, key=lambda entry: entry[0]):
-        spec = peer.get("spec") or {}
-        levels = spec.get("portLevelMtls") or {}
-        mode = next(((levels[end] or {}).get("mode") for end in ends if end in levels), None)
-        mode = mode or (spec.get("mtls") or {}).get("mode")
-        if mode not in (None, "UNSET"):
-            return peer if mode == "STRICT" else None
-    return None
+    return strict_peer(view.snapshot.items(snap.PEER), pod, ends, root)
 
 
 def _foreign_rules(view: View) -> None:

@@ -367,11 +367,8 @@ class _Reader:
         """Read the mesh configuration of each istiod, and kube-proxy's."""
         places = {("istio-system", "istio", "default")}
         for pod in self.objects[POD]:
-            labels = pod["metadata"].get("labels") or {}
-            if labels.get("app") == "istiod":
-                revision = labels.get("istio.io/rev") or "default"
-                name = "istio" if revision == "default" else f"istio-{revision}"
-                places.add((pod["metadata"]["namespace"], name, revision))
+            if (pod["metadata"].get("labels") or {}).get("app") == "istiod":
+                places.add(mesh_map(pod))
         for namespace, name, revision in sorted(places):
             data = self._config_map(namespace, name)
             if data is not None:
@@ -475,6 +472,12 @@ def _pairs(labels: Mapping[str, str] | None) -> Pairs:
 
 def _speaks_tls(policy: Manifest) -> bool:
     return bool(policy.get("tls")) or any(level.get("tls") for level in policy.get("portLevelSettings") or ())
+
+
+def mesh_map(istiod: Manifest) -> tuple[str, str, str]:
+    """Return (namespace, name, revision) of the ConfigMap that an istiod pod reads its mesh configuration from."""
+    revision = str((istiod["metadata"].get("labels") or {}).get("istio.io/rev") or "default")
+    return istiod["metadata"]["namespace"], "istio" if revision == "default" else f"istio-{revision}", revision
 
 
 def _mapping(text: Any) -> Manifest:

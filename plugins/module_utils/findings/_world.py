@@ -9,7 +9,7 @@ every rule is written once and holds for both, and for what the one does to the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -332,6 +332,32 @@ def selects(selector: Labels | None, labels: Labels | None) -> bool:
     """Whether all labels of a selector are there."""
     have = labels or {}
     return all(have.get(key) == value for key, value in (selector or {}).items())
+
+
+def strict_peer(peers: Iterable[Manifest], pod: Manifest, ends: Collection[str], root: str) -> Manifest | None:
+    """Return the PeerAuthentication that makes mutual TLS a must for a pod's ports `ends`, None where none does.
+
+    The narrowest that says something wins: with a selector, then the namespace's, then the root namespace's.
+    """
+    labels, namespace = pod["metadata"].get("labels") or {}, pod["metadata"]["namespace"]
+    ranked: list[tuple[int, Manifest]] = []
+    for peer in peers:
+        space, selector = peer["metadata"]["namespace"], (peer.get("spec") or {}).get("selector") or {}
+        if selector.get("matchLabels"):
+            if space == namespace and selects(selector["matchLabels"], labels):
+                ranked.append((0, peer))
+        elif space == namespace:
+            ranked.append((1, peer))
+        elif space == root:
+            ranked.append((2, peer))
+    for _rank, peer in sorted(ranked, key=lambda entry: entry[0]):
+        spec = peer.get("spec") or {}
+        levels = spec.get("portLevelMtls") or {}
+        mode = next(((levels[end] or {}).get("mode") for end in ends if end in levels), None)
+        mode = mode or (spec.get("mtls") or {}).get("mode")
+        if mode not in (None, "UNSET"):
+            return peer if mode == "STRICT" else None
+    return None
 
 
 def labels_match(selector: Mapping[str, Any] | None, labels: Labels | None) -> bool:

@@ -3,5 +3,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Behind `_publish`: writing all or nothing, taking turns, and waiting until every gateway pod has what was written.
 
-Also what is published now, and where it answers, for those who only look.
+Also through which gateways, what is published now, and where it answers, for those who only look too.
 """

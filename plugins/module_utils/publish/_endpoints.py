@@ -18,7 +18,7 @@ def endpoint(
     service: Mapping[str, Any] | None,
     node_port: int | None = None,
 ) -> dict[str, Any]:
-    """Return one exposure's URLs, or addresses and port, and its nodePort.
+    """Return one exposure's URLs, or addresses and port, its nodePort, and the Service that it answers through.
 
     `service` is the one in front of the gateway, None where there is none to look at. Without hostnames the URLs are
     those of the Service's addresses.
@@ -35,6 +35,7 @@ def endpoint(
         "namespace": namespace,
         "protocol": protocol,
         "port": port,
+        "service": "/".join(service["metadata"][key] for key in ("namespace", "name")) if service else "",
         "node_port": node_port or (ports[0].get("nodePort") if ports else None),
         "urls": [f"{scheme}://{host}{tail}/" for host in hostnames or brackets] if scheme else [],
         "addresses": [f"{host}:{port}" for host in brackets],

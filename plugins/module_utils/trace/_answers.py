@@ -33,6 +33,9 @@ def _request_hop(facts: Facts, name: str, probe: Probe) -> Hop:
         first = probe.certificates[0]
         trust = {True: ", trusted by this machine", False: ", not trusted by this machine", None: ""}[probe.trusted]
         evidence.append(f"{probe.tls_version}, {first.subject} for {', '.join(first.names)}{trust}.")
+    if not said and facts.target.unasked:
+        cure = "Trace a URL that it takes." if facts.target.guessed else "Try with a real client."
+        return Hop(name, UNKNOWN, (*evidence, f"{facts.target.unasked}."), cure, at)
     if not said:
         return Hop(name, OK, tuple(evidence), at=at)
     if probe.failure == "client-certificate":
@@ -64,10 +67,15 @@ def answered(probe: Probe) -> str:
 
 
 def complaint(facts: Facts, probe: Probe) -> str:
-    """Why an answer is none; empty for a good one. An application's own 404 is an answer, the gateway's isn't."""
-    if probe.failure:
+    """Why an answer is none; empty for a good one. An application's own 404 is an answer, the gateway's isn't.
+
+    Where another request was sent than the exposure takes, only that it could be sent is judged.
+    """
+    unasked = bool(facts.target.unasked)
+    sent = probe.connected and (bool(probe.tls_version) or not facts.target.encrypted)
+    if probe.failure and not (unasked and sent):
         return f"{probe.reason or probe.failure}."
-    if probe.status >= 500 or (probe.status in (401, 403, 404) and not probe.from_backend):
+    if not unasked and (probe.status >= 500 or (probe.status in (401, 403, 404) and not probe.from_backend)):
         who = "the backend" if probe.from_backend else "the gateway"
         return f"{probe.status} comes from {who}{f': {probe.body[:160]}' if probe.body else ''}."
     if probe.certificates and facts.target.host and not probe.certificates[0].covers(facts.target.host):

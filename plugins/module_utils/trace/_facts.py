@@ -12,13 +12,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.edgeway.istio.plugins.module_utils._envoy import Config
-from ansible_collections.edgeway.istio.plugins.module_utils._model import Exposure, Model, parse
+from ansible_collections.edgeway.istio.plugins.module_utils._model import Exposure, Match, Model, parse
+from ansible_collections.edgeway.istio.plugins.module_utils.publish import _gateways
 from ansible_collections.edgeway.istio.plugins.module_utils.trace._certificates import Certificate
 
 Manifest = dict[str, Any]
 
 RESERVED = ("test", "example", "invalid", "localhost", "example.com", "example.net", "example.org")
 """Names that public DNS never answers usefully (RFC 2606, RFC 6761)."""
+
+SENT = ("GET", "HEAD", "OPTIONS")
+"""Methods that change nothing (RFC 9110, 9.2.1); in place of any other GET is sent."""
 
 
 class TargetError(ValueError):
@@ -40,7 +44,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One request to follow. `host` is empty where any name will do; `backends` where only a URL is known."""
+    """One request to follow. `host` is empty where any name will do; `backends` where only a URL is known.
+
+    `redirects`: the exposure also redirects. `guessed`: which requests it takes isn't known, this is only near them.
+    """
 
     name: str
     protocol: str
@@ -55,6 +62,15 @@ class Target:
     node_port: int | None = None
     credential: str = ""
     exposure_namespace: str = ""
+    redirects: bool = False
+    guessed: bool = False
+
+    @property
+    def unasked(self) -> str:
+        """Why what is sent isn't a request that the exposure takes; empty where it is."""
+        if self.guessed:
+            return "The exposure matches by regexes: which requests it takes isn't known"
+        return "" if self.method in SENT else f"{self.method} isn't sent, as a trace changes nothing"
 
     @property
     def encrypted(self) -> bool:
@@ -76,12 +92,15 @@ def chosen(
     api: str = "istio",
     gateway: Mapping[str, Any] | None = None,
     set_name: str = "default",
+    services: Iterable[Manifest] = (),
 ) -> Target:
     """Return what is to be traced: an exposure of the list, or a URL with what the list says of it.
 
-    Raises ModelError for a list that is wrong, TargetError for a request that is.
+    `services` tell which gateway is meant where none is named. Raises ModelError for a list that is wrong, ClusterError
+    where several gateways may be meant, TargetError for a request that can't be traced.
     """
     model = parse(exposures, set_name=set_name, api=api, gateway=gateway)
+    model = _gateways.found(exposures, model, gateway, services)
     if url:
         return known_as(from_url(url, model.gateway.namespace, model.gateway.service), model)
     return from_model(model, exposure or "")
@@ -117,39 +136,91 @@ def from_model(model: Model, name: str) -> Target:
 
 
 def known_as(target: Target, model: Model) -> Target:
-    """Give a URL's target what the list says of it: its gateway and where it should go."""
+    """Give a URL's target what the list says of it: its gateway, and where it may go.
+
+    The nearest name counts, and all exposures that have it: which of them takes the path is the gateway's to say. A URL
+    of https may lead to TLS that is passed through.
+    """
+    protocols = ("HTTPS", "TLS") if target.protocol == "HTTPS" else (target.protocol,)
+    found: list[tuple[tuple[int, int], Target]] = []
     for exposure in model.exposures:
-        names = exposure.hostnames or ("*",)
-        fits = any(name in ("*", target.host) or (name[:1] == "*" and target.host.endswith(name[1:])) for name in names)
-        if fits and (exposure.protocol, exposure.port) == (target.protocol, target.port):
-            known = of_exposure(exposure)
-            return replace(known, name=target.name, host=target.host, path=target.path, headers=(), method="GET")
-    return target
+        scores = [nearness(name.lower(), target.host) for name in exposure.hostnames or ("*",)]
+        score = max((one for one in scores if one is not None), default=None)
+        if score is None:
+            continue
+        if exposure.protocol in protocols and exposure.port == target.port:
+            found.append((score, of_exposure(exposure)))
+        if exposure.redirect_http and (target.protocol, target.port) == ("HTTP", 80):
+            namespace, service = exposure.gateway.namespace, exposure.gateway.service
+            known = replace(target, namespace=namespace, service=service, exposure_namespace=exposure.namespace)
+            found.append((score, replace(known, redirects=True)))
+    if not found:
+        return target
+    nearest = max(score for score, _known in found)
+    first, *rest = [known for score, known in found if score == nearest]
+    same = [first, *(one for one in rest if (one.namespace, one.service) == (first.namespace, first.service))]
+    return replace(
+        first,
+        name=target.name,
+        host=target.host,
+        path=target.path,
+        method="GET",
+        headers=(),
+        backends=tuple(dict.fromkeys(backend for one in same for backend in one.backends)),
+        redirects=any(one.redirects for one in same),
+        guessed=False,
+    )
+
+
+def vips_of(gateways: Iterable[Mapping[str, Any]], target: Target) -> tuple[str, ...]:
+    """Return the addresses of the gateway that a request goes through, each written as text or as {address}."""
+    for one in gateways:
+        if (one.get("namespace"), one.get("service")) == (target.namespace, target.service):
+            vips = one.get("vips") or ()
+            listed = [vips] if isinstance(vips, (str, Mapping)) else vips
+            return tuple(str(vip["address"] if isinstance(vip, Mapping) else vip) for vip in listed)
+    return ()
+
+
+def nearness(domain: str, host: str) -> tuple[int, int] | None:
+    """How near a name comes to a host, None where it isn't meant.
+
+    Envoy's order: the host itself, `*.suffix`, `prefix.*`, `*`; what is longer is nearer.
+    """
+    if domain == host:
+        return 3, 0
+    if domain == "*":
+        return 0, 0
+    if domain.startswith("*") and len(host) >= len(domain) and host.endswith(domain[1:]):
+        return 2, len(domain)
+    if domain.endswith("*") and len(host) >= len(domain) and host.startswith(domain[:-1]):
+        return 1, len(domain)
+    return None
 
 
 def of_exposure(exposure: Exposure) -> Target:
-    """Turn an exposure into the first request that it takes."""
+    """Turn an exposure into the first request that it takes and that can be sent."""
     host = exposure.hostnames[0] if exposure.hostnames else ""
     # A star stands for at least one label
     host = host.replace("*", "any", 1) if host.startswith("*") else host
-    route = exposure.routes[0]
-    match = route.matches[0] if route.matches else None
-    path, method = "/", "GET"
+    path, method, guessed = "/", "GET", False
     headers: tuple[tuple[str, str], ...] = ()
-    if match is not None and exposure.protocol in ("HTTP", "HTTPS"):
+    if exposure.protocol in ("HTTP", "HTTPS"):
+        matches = [match for route in exposure.routes for match in route.matches]
+        match = min(matches, key=lambda one: (_by_regex(one), one.method not in (None, *SENT)), default=Match())
         path = match.path if match.kind != "regex" else "/"
-        if match.query:
-            path += "?" + "&".join(f"{one.name}={one.value}" for one in match.query if not one.regex)
+        query = "&".join(f"{one.name}={one.value}" for one in match.query if not one.regex)
+        path += f"?{query}" if query else ""
+        method, guessed = match.method or "GET", _by_regex(match)
         headers = tuple((one.name, one.value) for one in match.headers if not one.regex)
-        method = match.method or "GET"
     backends = tuple(
         Wanted(
             backend.fqdn if backend.outside else f"{backend.namespace}/{backend.service}",
             backend.port,
             backend.subset or "",
         )
-        for one in exposure.routes
-        for backend in one.backends
+        for route in exposure.routes
+        for backend in route.backends
     )
     own = exposure.service
     return Target(
@@ -162,11 +233,17 @@ def of_exposure(exposure: Exposure) -> Target:
         path=path,
         method=method,
         headers=headers,
-        backends=() if route.redirect is not None else backends,
+        backends=backends,
         node_port=exposure.node_port,
         credential=exposure.tls.secret if exposure.tls else "",
         exposure_namespace=exposure.namespace,
+        redirects=any(route.redirect is not None for route in exposure.routes),
+        guessed=guessed,
     )
+
+
+def _by_regex(match: Match) -> bool:
+    return match.kind == "regex" or any(one.regex for one in (*match.headers, *match.query))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +306,14 @@ class Probe:
 
     `connected`: TCP came up. `failure` is empty when an answer came, else one of refused, timeout, unreachable,
     reset, closed, tls, client-certificate, other; `reason` is in words. `first` are a TCP server's first bytes.
-    `trusted` is whether this machine trusts the chain, None where that wasn't tried.
+    `trusted` is whether this machine trusts the chain, None where that wasn't tried. `passed_on`: the gateway passes
+    TLS on as it comes, and can't answer itself.
     """
 
     place: str
     at: str
     address: str
+    passed_on: bool = False
     connected: bool = False
     failure: str = ""
     reason: str = ""
@@ -250,7 +329,8 @@ class Probe:
     @property
     def from_backend(self) -> bool:
         """Whether the backend itself answered: Envoy notes how long it took on what it passes on, not on its own."""
-        return "x-envoy-upstream-service-time" in self.headers or bool(self.first)
+        noted = "x-envoy-upstream-service-time" in self.headers
+        return noted or bool(self.first) or (self.passed_on and bool(self.status))
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,13 +368,15 @@ class GatewayPod:
 class Istiod:
     """What could be asked of the control plane. `asked` are istiod pods that answered, `silent` those that didn't.
 
-    `ready` counts istiod pods that Kubernetes calls ready, None where they can't be read.
+    `ready` counts istiod pods that Kubernetes calls ready, None where they can't be read. `root` is the mesh's root
+    namespace, whose policies hold everywhere.
     """
 
     ready: int | None = None
     asked: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     forbidden: str = ""
+    root: str = "istio-system"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ansible_collections.edgeway.istio.plugins.module_utils.trace import _why
 from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import (
@@ -23,10 +24,12 @@ def the_service(facts: Facts) -> Manifest | None:
     return facts.snapshot.get("Service", facts.target.namespace, facts.target.service)
 
 
-def _dedicated(facts: Facts) -> bool:
-    """Whether the edges are machines outside the cluster, which forward to the nodePorts."""
+def _outside(facts: Facts) -> bool | None:
+    """Whether the edges are machines outside the cluster, which forward to the nodePorts; None where nobody can say."""
     nodes = {node["metadata"]["name"] for node in facts.snapshot.all("Node")}
-    return bool(nodes) and bool(facts.edges) and not any(edge.node in nodes for edge in facts.edges or ())
+    if not nodes or not facts.edges:
+        return None
+    return not any(edge.node in nodes for edge in facts.edges)
 
 
 def service_hop(facts: Facts) -> Hop:
@@ -47,7 +50,11 @@ def service_hop(facts: Facts) -> Hop:
 
     ports = [one for one in spec.get("ports") or () if one.get("protocol", "TCP") == "TCP"]
     port = next((one for one in ports if one["port"] == target.port), None)
-    if kind == "ClusterIP" or (kind == "NodePort" and not _dedicated(facts)):
+    outside = _outside(facts)
+    unsure = ""
+    if kind == "NodePort" and outside is None:
+        unsure = "Nothing but edges outside the cluster leads to a NodePort; whether there are any isn't known."
+    if kind == "ClusterIP" or (kind == "NodePort" and outside is False):
         reason = f"Nothing outside the cluster reaches a {kind} at the VIP."
         return broken(reason, "Install the gateway with type LoadBalancer and loadBalancerClass edgeway.istio/vip.")
     if port is None:
@@ -61,11 +68,15 @@ def service_hop(facts: Facts) -> Hop:
         for one in ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
     ]
     missing = [vip for vip in facts.vips if vip not in carried]
-    if kind == "LoadBalancer" and missing and not _dedicated(facts):
-        reason = f"Its EXTERNAL-IP is {', '.join(carried) or 'pending'}: kube-proxy doesn't serve {missing[0]}."
-        return broken(
-            reason, "Run site.yml with the tag gateway_ports, which writes the VIP into the Service's status."
-        )
+    if kind == "LoadBalancer" and (missing or not carried):
+        reason = f"Its EXTERNAL-IP is {', '.join(carried) or 'pending'}"
+        if outside is False:
+            return broken(
+                f"{reason}: kube-proxy doesn't serve {missing[0] if missing else 'it'}.",
+                "Run site.yml with the tag gateway_ports, which writes the VIP into the Service's status.",
+            )
+        if outside is None:
+            unsure = f"{reason}, which only edges outside the cluster do without; whether there are any isn't known."
     if target.node_port and port.get("nodePort") != target.node_port:
         reason = f"The exposure pins nodePort {target.node_port}, and the port has {port.get('nodePort', 'none')}."
         return broken(reason, "Run playbooks/expose.yml; it says who has the nodePort if it is taken.")
@@ -73,7 +84,11 @@ def service_hop(facts: Facts) -> Hop:
     if ranges and facts.way is not None and facts.way.source and not _within(facts.way.source, ranges):
         reason = f"loadBalancerSourceRanges {', '.join(ranges)} leave out {facts.way.source}."
         return broken(reason, "Add this client's network to spec.loadBalancerSourceRanges.")
-    return _service_pods(facts, service, evidence)
+    found = _service_pods(facts, service, evidence)
+    if unsure and found.state == OK:
+        cure = "Name the edges by the option edges, as playbooks/trace.yml does, and give the right to list Nodes."
+        return replace(found, state=UNKNOWN, evidence=(*found.evidence, unsure), cure=cure)
+    return found
 
 
 def _within(address: str, ranges: Sequence[str]) -> bool:
@@ -126,7 +141,7 @@ def kube_proxy_hop(facts: Facts) -> Hop:
     pods = [pod for pod in facts.pods if ready(pod.manifest)]
     local = service["spec"].get("externalTrafficPolicy") == "Local"
     holders = [edge for edge in facts.edges or () if facts.vips and facts.vips[0] in edge.held]
-    if len(holders) == 1 and not _dedicated(facts):
+    if len(holders) == 1 and _outside(facts) is False:
         node = holders[0].node
         health = next((one for one in facts.proxies if one.node == node), None)
         if health is not None and health.healthy is False:

@@ -46,7 +46,8 @@ class _InPod:
     def __init__(self, facts: Facts, pod: GatewayPod) -> None:
         self.facts, self.pod, self.target = facts, pod, facts.target
         self.port = _why.target_ports(the_service(facts), facts.target.port, pod.manifest)
-        self.probe = facts.probe("pod", pod.name)
+        # The answer to another request says nothing of this one
+        self.probe = None if facts.target.unasked else facts.probe("pod", pod.name)
         self.found: list[Hop] = []
 
     def note(self, name: str, state: str, *evidence: str, cure: str = "", objects: Sequence[str] = ()) -> None:
@@ -252,34 +253,42 @@ class _InPod:
         route = _match.route_for(host, request)
         if route is None:
             origins = sorted({object_name(one.origin) for one in host.routes if one.origin})
-            self.note(
-                "route_match", BROKEN, f"No route of {host.name} takes {request.method} {request.path}.",
+            self._no_route(
+                f"No route of {host.name} takes {request.method} {request.path}.",
                 objects=origins, cure=f"Correct the matches in {', '.join(origins) or 'the VirtualService'}.",
             )  # fmt: skip
-            self._rest("route_match")
             return None
         origin = [object_name(route.origin)] if route.origin else []
         shares = ", ".join(f"{name} ({weight})" if len(route.clusters) > 1 else name for name, weight in route.clusters)
         if route.status:
-            self.note(
-                "route_match", BROKEN, f"The route answers {route.status} itself.", objects=origin,
+            self._no_route(
+                f"The route answers {route.status} itself.", objects=origin,
                 cure=f"Remove the fault or direct response from {', '.join(origin) or 'the VirtualService'}.",
             )  # fmt: skip
-            self._rest("route_match")
+            return None
+        if route.redirects and target.backends and not target.redirects:
+            self._no_route(
+                "The route redirects.", objects=origin,
+                cure=f"Remove it from {', '.join(origin)}, or another Gateway has this name.",
+            )  # fmt: skip
             return None
         if route.redirects:
-            unexpected = bool(target.backends)
-            self.note(
-                "route_match", BROKEN if unexpected else OK, "The route redirects.", objects=origin,
-                cure=f"Remove it from {', '.join(origin)}, or another Gateway has this name." if unexpected else "",
-            )  # fmt: skip
+            self.note("route_match", OK, "The route redirects.", objects=origin)
             self._rest("route_match")
             return None
         if not self._expected(route.clusters, origin, f"To {shares}."):
-            self._rest("route_match")
             return None
         self.note("route_match", OK, f"To {shares}.", objects=origin)
         return route.clusters
+
+    def _no_route(self, *evidence: str, objects: Sequence[str], cure: str) -> None:
+        """Nothing takes the request where it should go. A request that is only near those it takes tells nothing."""
+        if self.target.guessed:
+            cure = "Trace a URL that it takes."
+            self.note("route_match", UNKNOWN, *evidence, f"{self.target.unasked}.", cure=cure, objects=objects)
+        else:
+            self.note("route_match", BROKEN, *evidence, cure=cure, objects=objects)
+        self._rest("route_match")
 
     def _expected(self, clusters: Sequence[tuple[str, int]], origin: Sequence[str], said: str) -> bool:
         """Whether a route goes where the exposure says, as far as the exposure is known."""
@@ -295,8 +304,8 @@ class _InPod:
         names = ", ".join(
             f"{service}:{port}{f' {subset}' if subset else ''}" for service, port, subset in sorted(wanted)
         )
-        self.note(
-            "route_match", BROKEN, said, f"The exposure sends to {names}.", objects=origin,
+        self._no_route(
+            said, f"The exposure sends to {names}.", objects=origin,
             cure=f"{', '.join(origin) or 'Another object'} takes this request: correct it or its order.",
         )  # fmt: skip
         return False
@@ -309,7 +318,6 @@ class _InPod:
             self._rest("route_match")
             return None
         if not self._expected(chain.clusters, [], f"To {shares}."):
-            self._rest("route_match")
             return None
         self.note("route_match", OK, f"To {shares}.")
         return chain.clusters
@@ -358,16 +366,18 @@ class _InPod:
     def _transport(self, config: Config, name: str) -> tuple[str, str]:
         """What is wrong with the way a cluster speaks to its endpoints, and the cure."""
         cluster, endpoints = config.clusters[name], config.endpoints.get(name, ())
-        key = _why.service_of(_why.parts_of(name)[0])
+        host, _subset, port = _why.parts_of(name)
+        key = _why.service_of(host)
         rule = object_name(cluster.origin) or "a DestinationRule"
         if cluster.transport == "mutual" and endpoints and not any(one.mutual_tls for one in endpoints):
             return (
                 "No endpoint has a sidecar that could answer mutual TLS.",
                 f"Remove tls.mode ISTIO_MUTUAL from {rule}.",
             )
-        if cluster.transport in ("plain", "auto") and key and endpoints:
-            pods = [pod for pod in self._backend_pods(key) if cluster.transport == "plain" or not _why.has_sidecar(pod)]
-            policy = _why.strict(self.facts.snapshot, [pod for pod in pods if _why.has_sidecar(pod)])
+        if cluster.transport == "plain" and key and endpoints:
+            service = self.facts.snapshot.get("Service", *key)
+            pods = [pod for pod in self._backend_pods(key) if _why.has_sidecar(pod)]
+            policy = _why.strict(self.facts.snapshot, pods, service, port, self.facts.istiod.root)
             if policy:
                 return f"{policy} takes mutual TLS alone, and this is plain.", f"Remove tls.mode DISABLE from {rule}."
         probe = self.probe

@@ -18,13 +18,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _envoy
+from ansible_collections.edgeway.istio.plugins.module_utils import _envoy, _yaml
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import (
     CONNECTIONS,
     Cluster,
     ClusterError,
     RefusedError,
 )
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._snapshot import mesh_map
 from ansible_collections.edgeway.istio.plugins.module_utils.model._names import is_address
 from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts, _match, _requests, _why
 from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import (
@@ -61,6 +62,7 @@ _KINDS = {
 }
 
 ISTIOD_PORT = 15014
+_SYNC = "/debug/syncz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,21 @@ class _Found:
         return Snapshot(self.kinds).get(kind, namespace, name)
 
 
-def look(cluster: Cluster, target: Target, options: Options) -> Facts:
-    """Find everything there is to know about one request. Nothing is changed anywhere."""
-    found = _Found()
+def services(cluster: Cluster) -> tuple[Manifest, ...] | None:
+    """List the Services of the whole cluster; None where that may not be."""
+    root, plural = _KINDS["Service"]
+    try:
+        return tuple({**item, "kind": "Service"} for item in cluster.items(f"{root}/{plural}"))
+    except ClusterError:
+        return None
+
+
+def look(cluster: Cluster, target: Target, options: Options, listed: tuple[Manifest, ...] | None = None) -> Facts:
+    """Find everything there is to know about one request. Nothing is changed anywhere.
+
+    `listed` are the Services, as `services` returns them.
+    """
+    found = _Found() if listed is None else _Found({"Service": listed})
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         dns = (
             pool.submit(_requests.resolve, target.host, options.nameservers, options.timeout)
@@ -105,6 +119,7 @@ def look(cluster: Cluster, target: Target, options: Options) -> Facts:
         ports = {pod.name: _why.target_ports(service, target.port, pod.manifest) for pod in pods}
         pods = list(pool.map(lambda pod: _read_pod(cluster, pod), pods))
         paths = {pod.name: _path(pod, ports[pod.name], target) for pod in pods}
+        target = _as_served(target, paths.values())
         later = [pool.submit(_behind, cluster, target, paths.values(), found)]
         later += [pool.submit(_secrets, cluster, pods, paths.values(), found)]
         probes: list[Probe] = []
@@ -163,7 +178,7 @@ def _objects(cluster: Cluster, target: Target, found: _Found, pool: ThreadPoolEx
         name = kind.removeprefix("K8s")
         found.kinds[kind] = tuple({**item, "kind": name} for item in items)
 
-    waiting = [pool.submit(read, kind) for kind in _KINDS]
+    waiting = [pool.submit(read, kind) for kind in _KINDS if kind not in found.kinds]
     _pods_of(cluster, [target.namespace], found)
     for one in waiting:
         one.result()
@@ -251,6 +266,14 @@ def _path(pod: GatewayPod, port: int | None, target: Target) -> _match.Path:
     return _match.path_in(pod.config, port, target) if pod.config is not None else _match.Path()
 
 
+def _as_served(target: Target, paths: Iterable[_match.Path]) -> Target:
+    """Take a URL of https that no list knows for what the gateways make of it: TLS that they pass through, perhaps."""
+    chains = [path.chain for path in paths if path.chain is not None]
+    passed_on = bool(chains) and all(chain.kind == "TCP" and not chain.tls for chain in chains)
+    unlisted = target.protocol == "HTTPS" and not target.exposure_namespace
+    return replace(target, protocol="TLS") if unlisted and passed_on else target
+
+
 def _recounted(cluster: Cluster, pod: GatewayPod, path: _match.Path) -> GatewayPod:
     """Count the connections that were tried and failed meanwhile to what the request reaches."""
     if pod.config is None or not path.clusters:
@@ -285,6 +308,7 @@ def _istiod(cluster: Cluster, namespace: str) -> tuple[Istiod, dict[str, Sync]]:
     except ClusterError as error:
         return Istiod(forbidden=f"istiod's pods can't be read: {error.message}"), {}
     well = [pod for pod in pods if _facts.ready(pod) and not _facts.leaving(pod)]
+    root = _root(cluster, well[0]) if well else "istio-system"
     known: dict[str, Sync] = {}
     asked, silent = [], []
     for pod in well:
@@ -293,16 +317,29 @@ def _istiod(cluster: Cluster, namespace: str) -> tuple[Istiod, dict[str, Sync]]:
             known |= _synced(cluster, str(pod["metadata"]["namespace"]), name)
             asked.append(name)
         except RefusedError as refused:
-            return Istiod(len(well), forbidden=f"istiod can't be asked: {refused.message}"), {}
+            return Istiod(len(well), forbidden=f"istiod can't be asked: {refused.message}", root=root), {}
         except (ClusterError, ValueError):
             silent.append(name)
-    return Istiod(len(well), tuple(asked), tuple(silent)), known
+    return Istiod(len(well), tuple(asked), tuple(silent), root=root), known
+
+
+def _root(cluster: Cluster, istiod: Manifest) -> str:
+    """Read the mesh's root namespace; where that may not be, Istio's charts have made it istiod's own."""
+    namespace, name, _revision = mesh_map(istiod)
+    try:
+        found, _status = cluster.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+        [mesh, *_others] = _yaml.documents(str((found.get("data") or {}).get("mesh") or ""))
+        return str(mesh.get("rootNamespace") or "istio-system")
+    except (ClusterError, ValueError, AttributeError):
+        return namespace
 
 
 def _synced(cluster: Cluster, namespace: str, pod: str) -> dict[str, Sync]:
     found: dict[str, Sync] = {}
     for attempt in range(2):
-        [(_status, body)] = cluster.ask_pod(namespace, pod, ISTIOD_PORT, ("/debug/syncz",), 2)
+        [(status, body)] = cluster.ask_pod(namespace, pod, ISTIOD_PORT, (_SYNC,), 2)
+        if status != 200:
+            raise RefusedError(status, f"{pod} answers {_SYNC} with {status}.")
         found = {}
         for entry in json.loads(body):
             kinds = ("cluster", "listener", "route", "endpoint")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils._envoy import Chain, Config, Listener, Route, VirtualHost
-from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import Target
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import Target, nearness
 
 Json = Mapping[str, Any]
 
@@ -100,21 +100,9 @@ def host_for(hosts: Iterable[VirtualHost], authority: str) -> VirtualHost | None
         (score, candidate)
         for candidate in hosts
         for domain in candidate.domains
-        if (score := _domain_score(domain.lower(), host)) is not None
+        if (score := nearness(domain.lower(), host)) is not None
     ]
     return max(scored, key=lambda pair: pair[0], default=((), None))[1]
-
-
-def _domain_score(domain: str, host: str) -> tuple[int, int] | None:
-    if domain == host:
-        return 3, 0
-    if domain == "*":
-        return 0, 0
-    if domain.startswith("*") and len(host) >= len(domain) and host.endswith(domain[1:]):
-        return 2, len(domain)
-    if domain.endswith("*") and len(host) >= len(domain) and host.startswith(domain[:-1]):
-        return 1, len(domain)
-    return None
 
 
 def route_for(host: VirtualHost, request: Request) -> Route | None:

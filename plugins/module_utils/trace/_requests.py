@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils.trace import _certificates
-from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import Dns, Probe, ProxyHealth, Target, Way
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import (
+    SENT,
+    Dns,
+    Probe,
+    ProxyHealth,
+    Target,
+    Way,
+)
 
 Opener = Callable[[], socket.socket]
 
@@ -124,7 +131,7 @@ def send(
 
     With `authorities` ("" for the machine's own, else a PEM file) it is also tried whether the chain is trusted.
     """
-    probe = Probe(place, at, address)
+    probe = Probe(place, at, address, passed_on=target.protocol == "TLS")
     began = time.monotonic()
     try:
         plain = connect()
@@ -196,7 +203,7 @@ def _ask(target: Target, talking: socket.socket, probe: Probe) -> Probe:
     client = http.client.HTTPConnection("localhost")
     client.sock = talking
     headers = {"Host": host if usual else f"{host}:{target.port}", "Connection": "close", "User-Agent": "edgeway-trace"}
-    method = target.method if target.method in ("GET", "HEAD", "OPTIONS") else "GET"
+    method = target.method if target.method in SENT else "GET"
     client.request(method, target.path, headers={**headers, **dict(target.headers)})
     answer = client.getresponse()
     body = answer.read(2000).decode(errors="replace")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._world import strict_peer
 from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import (
     GatewayPod,
     Manifest,
@@ -303,30 +304,14 @@ def no_certificate(credential: str, pod: GatewayPod, snapshot: Snapshot) -> list
     return [f"Secret {space}/{name} has {', '.join(sorted(keys)) or 'no data'}, not tls.crt and tls.key."]
 
 
-def strict(snapshot: Snapshot, pods: Iterable[Manifest], root: str = "istio-system") -> str:
-    """The PeerAuthentication that makes these pods take mutual TLS alone; empty where none does.
-
-    The narrowest wins: with a selector, then the namespace's, then the mesh's.
-    """
-    pods = list(pods)
-    if not pods:
-        return ""
-    space = pods[0]["metadata"].get("namespace", "")
-    found: list[tuple[int, Manifest]] = []
-    for rule in snapshot.all("PeerAuthentication"):
-        labels = ((rule.get("spec") or {}).get("selector") or {}).get("matchLabels")
-        namespace = rule["metadata"].get("namespace")
-        if namespace == space and labels and selected(pods, labels):
-            found.append((3, rule))
-        elif namespace == space and not labels:
-            found.append((2, rule))
-        elif namespace == root and not labels:
-            found.append((1, rule))
-    if not found:
-        return ""
-    _rank, rule = max(found, key=lambda pair: pair[0])
-    mode = ((rule.get("spec") or {}).get("mtls") or {}).get("mode")
-    return named(rule) if mode == "STRICT" else ""
+def strict(snapshot: Snapshot, pods: Iterable[Manifest], service: Manifest | None, port: int, root: str) -> str:
+    """The PeerAuthentication that makes one of these pods take mutual TLS alone at a Service's port; '' for none."""
+    for pod in pods:
+        end = target_ports(service, port, pod)
+        rule = strict_peer(snapshot.all("PeerAuthentication"), pod, (str(end),), root)
+        if rule is not None:
+            return named(rule)
+    return ""
 
 
 def has_sidecar(pod: Manifest) -> bool:

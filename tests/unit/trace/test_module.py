@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from ansible_collections.edgeway.istio.plugins.module_utils._cluster import connect
+from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts, _looking
 from memory_api import Server, kinds
 from memory_api.sample import namespace, pod
 from memory_api.server import Request, StatusError
@@ -103,13 +105,14 @@ class Istiod:
         self.asked = 0
         self.behind = 0  # answers that say the gateway hasn't acknowledged its routes
         self.says: Any = None
+        self.status = 200
 
     def answer(self, path: str) -> tuple[int, Any]:
         assert path == "/debug/syncz"
         self.asked += 1
         acked = "v0" if self.asked <= self.behind else "v1"
         entry = {"proxy": "gateway-1.istio-system", "route_sent": "v1", "route_acked": acked}
-        return 200, [entry] if self.says is None else self.says
+        return self.status, [entry] if self.says is None else self.says
 
 
 @pytest.fixture
@@ -216,12 +219,76 @@ def test_a_sound_way_is_followed_to_the_backend_and_really_asked(run: Run, serve
 
 
 def test_an_exposure_of_the_list_is_traced_by_its_name(run: Run, gateway: Gateway) -> None:
-    exposure = {"name": "shop", "namespace": "shop", "protocol": "HTTP", "port": gateway.port, "hostnames": [HOST],
-                "backend": {"service": "shop", "port": 80}}  # fmt: skip
+    exposure = exposed(gateway)
     result = run(url=None, exposure="shop", exposures=[exposure])
     assert result["first_broken"] is None, result["tree"]
     result = run(url=None, exposure="shop", exposures=[{**exposure, "backend": {"service": "other", "port": 80}}])
     assert result["first_broken"]["hop"] == "route_match"
+
+
+def exposed(served: Gateway, **more: Any) -> Json:
+    """The exposure that the gateway serves, as a list has it."""
+    return {"name": "shop", "namespace": "shop", "protocol": "HTTP", "port": served.port, "hostnames": [HOST],
+            "backend": {"service": "shop", "port": 80}, **more}  # fmt: skip
+
+
+def test_each_gateway_has_its_own_addresses(run: Run, server: Server, gateway: Gateway) -> None:
+    team = {"namespace": "shop", "service": "team"}
+    gateways = [
+        {"namespace": "istio-system", "service": "istio-ingressgateway", "vips": [HERE]},
+        {**team, "vips": [{"address": "127.0.0.2"}]},
+    ]
+    result = run(gateways=gateways, exposures=[exposed(gateway)])
+    assert result["first_broken"] is None, result["tree"]
+    ports = [{"name": "web", "port": gateway.port, "protocol": "TCP"}]
+    server.add({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "team"},
+                "spec": {"type": "LoadBalancer", "selector": {"app": "team"}, "ports": ports},
+                "status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.2"}]}}})  # fmt: skip
+    result = run(gateways=gateways, exposures=[exposed(gateway, gateway=team)])
+    assert states(result)["service"] == "ok", result["tree"]
+    assert "127.0.0.2 is on no edge" in evidence(result, "vip")
+    assert [one["at"] for one in result["probes"] if one["place"] == "vip"] == ["127.0.0.2"]
+
+
+def test_the_only_other_gateway_is_found(run: Run, server: Server, gateway: Gateway) -> None:
+    front = server.objects.pop(("", "Service", "istio-system", "istio-ingressgateway"))
+    server.objects["", "Service", "istio-system", "edge"] = {
+        **front, "metadata": {**front["metadata"], "name": "edge"}
+    }  # fmt: skip
+    result = run(exposures=[exposed(gateway)])
+    assert result["first_broken"] is None, result["tree"]
+    assert "Service istio-system/edge" in evidence(result, "service")
+    lists = [request.path for request in server.log if request.path == "/api/v1/services"]
+    assert lists == ["/api/v1/services"]
+
+
+def test_a_node_port_without_the_right_to_list_nodes(run: Run, server: Server) -> None:
+    server.objects["", "Service", "istio-system", "istio-ingressgateway"]["spec"]["type"] = "NodePort"
+    assert run()["first_broken"]["hop"] == "service"
+    refuse(server, "/nodes")
+    result = run()
+    assert states(result)["service"] == "unknown", result["tree"]
+    assert result["first_broken"] is None, result["tree"]
+
+
+def test_https_that_is_passed_through(run: Run, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = gateway.dump
+
+    def dump() -> Json:
+        said = plain()
+        [chain] = said["configs"][0]["dynamic_listeners"][0]["active_state"]["listener"]["filter_chains"]
+        chain["filter_chain_match"] = {"server_names": [HOST]}
+        chain["filters"] = [{"typed_config": {"@type": "x.TcpProxy", "cluster": CLUSTER}}]
+        return said
+
+    monkeypatch.setattr(gateway, "dump", dump)
+    result = run(url=f"https://{HOST}:{gateway.port}/", probe=False)
+    assert result["first_broken"] is None, result["tree"]
+    assert states(result)["filter_chain"] == "ok"
+    # One of the list has to end TLS at the gateway
+    secure = exposed(gateway, protocol="HTTPS", tls={"secret": "shop-cert"})
+    result = run(url=f"https://{HOST}:{gateway.port}/", exposures=[secure], probe=False)
+    assert result["first_broken"]["hop"] == "filter_chain"
 
 
 def test_wrong_input_is_named(run: Run) -> None:
@@ -257,8 +324,7 @@ def test_no_right_in_the_whole_cluster_but_in_the_namespaces(run: Run, server: S
             raise StatusError(403, "Forbidden", f"{request.path} is forbidden at the cluster scope")
 
     server.before = forbid
-    exposure = {"name": "shop", "namespace": "shop", "protocol": "HTTP", "port": gateway.port, "hostnames": [HOST],
-                "backend": {"service": "shop", "port": 80}}  # fmt: skip
+    exposure = exposed(gateway)
     result = run(exposures=[exposure])
     assert result["first_broken"] is None, result["tree"]
     assert (states(result)["service"], states(result)["route_match"]) == ("ok", "ok")
@@ -328,6 +394,32 @@ def test_configuration_that_is_not_acknowledged_is_named(run: Run, istiod: Istio
 def test_a_gateway_that_istiod_does_not_know(run: Run, istiod: Istiod) -> None:
     istiod.says = []
     assert run()["first_broken"]["hop"] == "sync"
+
+
+@pytest.mark.parametrize(("status", "says"), [(404, b"404 page not found"), (401, []), (503, b"")])
+def test_an_istiod_that_does_not_say(run: Run, istiod: Istiod, status: int, says: Any) -> None:
+    istiod.status, istiod.says = status, says
+    result = run()
+    assert result["first_broken"] is None, result["tree"]
+    assert states(result)["sync"] == "unknown"
+    assert f"istiod-1 answers /debug/syncz with {status}" in evidence(result, "sync")
+
+
+@pytest.mark.parametrize(
+    ("mesh", "readable", "root"),
+    [("rootNamespace: mesh", True, "mesh"), ("accessLogFile: x", True, "istio-system"), ("[", True, "shop"),
+     ("- x", True, "shop"), ("rootNamespace: mesh", False, "shop")],
+)  # fmt: skip
+def test_the_root_namespace(server: Server, mesh: str, readable: bool, root: str) -> None:
+    del server.objects["", "Pod", "istio-system", "istiod-1"]
+    server.add(pod("shop", "istiod-1", app="istiod"))
+    metadata = {"namespace": "shop", "name": "istio"}
+    server.add({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"mesh": mesh}})
+    if not readable:
+        refuse(server, "/configmaps/istio")
+    target = _facts.chosen(f"http://{HOST}/", None, [])
+    options = _looking.Options(dns=False, probe=False)
+    assert _looking.look(connect({"kubeconfig": server.kubeconfig()}), target, options).istiod.root == root
 
 
 @pytest.mark.parametrize("says", [b"<html>", b""])

@@ -377,14 +377,15 @@ def transport(name: str | None, **more: Any) -> Callable[[list[Json]], None]:
     return change
 
 
-def strict_backend() -> Facts:
+def strict_backend(namespace: str = "shop", **spec: Any) -> Facts:
+    """Facts of plain connections to a backend with a sidecar, and a PeerAuthentication."""
     facts = dumped(transport(None))
     kinds = sound.objects()
     [pod] = [one for one in kinds["Pod"] if one["metadata"]["name"] == "shop-1"]
     pod["spec"]["containers"].append({"name": "istio-proxy"})
-    rule = {"kind": "PeerAuthentication", "metadata": {"namespace": "shop", "name": "all"},
-            "spec": {"mtls": {"mode": "STRICT"}}}  # fmt: skip
-    return replace(facts, snapshot=Snapshot({**kinds, "PeerAuthentication": (rule,)}))
+    rule = {"kind": "PeerAuthentication", "metadata": {"namespace": namespace, "name": "all"},
+            "spec": {"mtls": {"mode": "STRICT"}, **spec}}  # fmt: skip
+    return replace(facts, snapshot=Snapshot({**kinds, "PeerAuthentication": (rule,)}), istiod=Istiod(1, root="mesh"))
 
 
 def shares(*weights: int) -> Callable[[list[Json]], None]:
@@ -453,6 +454,10 @@ SAID: list[tuple[str, str, str, str, Callable[[], Facts]]] = [
     ("mutual TLS without a sidecar", "cluster", "broken", "No endpoint has a sidecar",
      lambda: dumped(transport("default"))),
     ("plain to a sidecar that wants mutual TLS", "cluster", "broken", "PeerAuthentication shop/all", strict_backend),
+    ("plain to a port that takes it", "cluster", "ok", "plain",
+     lambda: strict_backend(selector={"matchLabels": {"app": "shop"}}, portLevelMtls={"8080": {"mode": "PERMISSIVE"}})),
+    ("mutual TLS everywhere", "cluster", "broken", "PeerAuthentication mesh/all", lambda: strict_backend("mesh")),
+    ("mutual TLS in another namespace", "cluster", "ok", "plain", lambda: strict_backend("istio-system")),
     ("each connection says where", "endpoints", "ok", "Each connection says itself",
      lambda: dumped(lambda parts: (parts[2]["dynamic_active_clusters"][0]["cluster"].update(type="ORIGINAL_DST"),
                                    parts[3].update(dynamic_endpoint_configs=[]), None)[2])),
@@ -480,3 +485,98 @@ def test_what_a_hop_says(hop: str, expected: str, words: str, facts: Callable[[]
     found = [one for one in _trace.trace(facts()) if one.name == hop and one.state == expected]
     said = "\n".join(f"{one.name} {one.state}: {' '.join(one.evidence)}" for one in _trace.trace(facts()))
     assert any(words in " ".join((*one.evidence, one.cure)) for one in found), said
+
+
+# Edges that are machines outside the cluster, or may be
+
+
+def behind(kind: str, *, nodes: bool = True, status: Json | None = None, **more: Any) -> Facts:
+    """Facts of a gateway's Service of this type, without an address in its status."""
+    kinds = sound.objects()
+    [service] = [one for one in kinds["Service"] if one["metadata"]["name"] == "istio-ingressgateway"]
+    service["spec"]["type"] = kind
+    service["status"] = status or {}
+    if not nodes:
+        del kinds["Node"]
+    return sound.facts(objects=kinds, **more)
+
+
+BOX = {"edges": tuple(replace(one, name=name, node=name) for one, name in
+                      zip(sound.facts().edges or (), ("box1", "box2"), strict=True))}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["NodePort", "LoadBalancer"])
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [({}, "broken"), (BOX, "ok"), ({"edges": None}, "unknown"), ({"nodes": False}, "unknown"),
+     ({**BOX, "nodes": False}, "unknown")],
+    ids=["edges are nodes", "edges are boxes", "no edges", "no right to list nodes", "boxes, and no right"],
+)  # fmt: skip
+def test_a_service_without_the_vip(kind: str, more: Json, expected: str) -> None:
+    facts = behind(kind, **more)
+    assert state(facts, "service") == expected
+    assert named(facts) == ("service" if expected == "broken" else None)
+
+
+def test_what_else_is_wrong_with_a_service_is_told_before_what_is_unknown() -> None:
+    facts = behind("NodePort", edges=None)
+    facts = replace(facts, target=replace(facts.target, port=8443))
+    assert state(facts, "service") == "broken"
+
+
+def test_a_pending_service_is_broken_where_no_address_is_known() -> None:
+    assert state(behind("LoadBalancer", vips=()), "service") == "broken"
+
+
+# Requests that can't be sent as the exposure takes them
+
+GATEWAY_404 = {"status": 404, "headers": {"server": "istio-envoy"}}
+
+
+def asking(facts: Facts, **more: Any) -> Facts:
+    return replace(facts, target=replace(facts.target, **more))
+
+
+def test_the_answer_to_another_method_says_nothing() -> None:
+    only = {"name": ":method", "string_match": {"exact": "POST"}}
+    facts = dumped(lambda parts: route(parts).update(match={"prefix": "/", "headers": [only]}))
+    facts = asking(replace(facts, probes=sound.probes(**GATEWAY_404)), method="POST")
+    assert named(facts) is None
+    assert state(facts, "route_match") == "ok"
+    assert {state(facts, name) for name in ("backend", "probe_pod", "probe_edge", "probe_vip")} == {"unknown"}
+    assert _trace.answers(facts) is None
+    assert "POST isn't sent" in str(_shown.result(facts)["hops"])
+
+
+def test_a_request_that_can_not_be_sent_is_broken_where_nothing_answers() -> None:
+    facts = asking(sound.facts(probes=sound.probes(**GONE)), method="POST")
+    assert state(facts, "probe_vip") == "broken"
+    assert _trace.answers(facts) is False
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda parts: route(parts).update(match={"safe_regex": {"regex": "/v[0-9]+"}}),
+        lambda parts: route(parts)["route"].update(cluster="outbound|80||a.b.svc.cluster.local"),
+        lambda parts: route(parts).update(redirect={}),
+        lambda parts: route(parts).update(direct_response={"status": 404}),
+    ],
+    ids=["no match", "elsewhere", "redirect", "direct answer"],
+)
+def test_where_a_guessed_request_goes_is_unknown(change: Callable[[list[Json]], None]) -> None:
+    facts = asking(replace(dumped(change), probes=sound.probes(**GATEWAY_404)), guessed=True)
+    assert named(facts) is None
+    assert (state(facts, "route_match"), state(facts, "probe_vip")) == ("unknown", "unknown")
+
+
+def test_a_redirect_that_the_exposure_has() -> None:
+    facts = asking(dumped(lambda parts: route(parts).update(redirect={})), redirects=True)
+    assert state(facts, "route_match") == "ok"
+
+
+def test_the_backend_answers_what_is_passed_through() -> None:
+    for status in (401, 403, 404):
+        facts = passed_through(status=status, passed_on=True)
+        assert named(facts) is None
+        assert state(facts, "policy") == "ok"

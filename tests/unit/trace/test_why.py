@@ -275,30 +275,44 @@ def test_a_secret_that_may_not_be_read() -> None:
     assert told == ["Secret istio-system/shop-cert couldn't be read: secrets is forbidden."]
 
 
-def peers(namespace: str, mode: str, labels: Json | None = None) -> Json:
-    spec = {"mtls": {"mode": mode}, **({"selector": {"matchLabels": labels}} if labels else {})}
+def peers(namespace: str, mode: str, labels: Json | None = None, **ports: str) -> Json:
+    """A PeerAuthentication; `ports` are modes of ports, as p8080."""
+    spec: Json = {"mtls": {"mode": mode}, **({"selector": {"matchLabels": labels}} if labels else {})}
+    if ports:
+        spec["portLevelMtls"] = {name.removeprefix("p"): {"mode": level} for name, level in ports.items()}
     return item("PeerAuthentication", namespace, f"{namespace}-{mode.lower()}-{'some' if labels else 'all'}", spec)
+
+
+SHOP = {"app": "shop"}
+ALL, SOME = "PeerAuthentication shop/shop-strict-all", "PeerAuthentication shop/shop-strict-some"
 
 
 @pytest.mark.parametrize(
     ("rules", "told"),
     [
         ([], ""),
-        ([peers("shop", "STRICT")], "PeerAuthentication shop/shop-strict-all"),
-        ([peers("istio-system", "STRICT")], "PeerAuthentication istio-system/istio-system-strict-all"),
+        ([peers("shop", "STRICT")], ALL),
+        ([peers("mesh", "STRICT")], "PeerAuthentication mesh/mesh-strict-all"),
+        # Not the root namespace here
+        ([peers("istio-system", "STRICT")], ""),
         ([peers("db", "STRICT")], ""),
-        # The narrowest wins
-        ([peers("istio-system", "STRICT"), peers("shop", "PERMISSIVE")], ""),
-        ([peers("shop", "PERMISSIVE"), peers("shop", "STRICT", {"app": "shop"})],
-         "PeerAuthentication shop/shop-strict-some"),
+        # The narrowest that says something wins
+        ([peers("mesh", "STRICT"), peers("shop", "PERMISSIVE")], ""),
+        ([peers("mesh", "STRICT"), peers("shop", "UNSET")], "PeerAuthentication mesh/mesh-strict-all"),
+        ([peers("shop", "PERMISSIVE"), peers("shop", "STRICT", SHOP)], SOME),
         ([peers("shop", "STRICT", {"app": "other"})], ""),
+        # Of the port that the Service leads to
+        ([peers("shop", "STRICT", SHOP, p8080="PERMISSIVE")], ""),
+        ([peers("shop", "STRICT", SHOP, p80="PERMISSIVE")], SOME),
+        ([peers("shop", "STRICT"), peers("shop", "UNSET", SHOP, p9090="PERMISSIVE")], ALL),
     ],
-)  # fmt: skip
+)
 def test_pods_that_take_mutual_tls_alone(rules: list[Json], told: str) -> None:
     snapshot = world(PeerAuthentication=rules)
     pods = [pod for pod in snapshot.all("Pod") if pod["metadata"]["namespace"] == "shop"]
-    assert _why.strict(snapshot, pods) == told
-    assert _why.strict(snapshot, []) == ""
+    service = snapshot.get("Service", "shop", "shop")
+    assert _why.strict(snapshot, pods, service, 80, "mesh") == told
+    assert _why.strict(snapshot, [], service, 80, "mesh") == ""
 
 
 @pytest.mark.parametrize("place", ["containers", "initContainers"])
