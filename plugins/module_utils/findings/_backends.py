@@ -78,6 +78,8 @@ def _used(view: View) -> Iterator[_Used]:
             continue
         uses = view.uses_of_table[id(table)]
         for rule in table.rules:
+            if table.mesh and not any(one.place == rule.place for use in uses for one in use.rules):
+                continue  # sidecars alone take it, and they look for rules elsewhere
             for target in rule.targets:
                 key = (target.host, target.port, target.subset, target.place.object, target.place.exposure, rule.family)
                 used = found.setdefault(key, _Used(target, table, rule))

@@ -34,8 +34,7 @@ def check(view: View) -> None:
         if not view.concerns(table.place):
             continue
         if not view.static:
-            for parent in table.parents:
-                attached(view, table, parent)
+            attached(view, table)
         for rule in table.rules:
             weights(view, rule)
             paths(view, table, rule)
@@ -50,14 +49,29 @@ def check(view: View) -> None:
 # Hanging on a Gateway
 
 
-def attached(view: View, table: Table, parent: Parent) -> None:
-    """Whether a table's parent is there, sees it, and has its names, kinds and ports."""
-    if table.ours and any(one.ours for one in view.parents_of(table, parent)):
+def attached(view: View, table: Table) -> None:
+    """Whether a table's parents are there, see it, and have its names, kinds and ports between them."""
+    if table.ours and any(one.ours for parent in table.parents for one in view.parents_of(table, parent)):
         return  # on a Gateway that the list makes, all fits
+    found = [(parent, _open(view, table, parent)) for parent in table.parents]
+    looked = [(parent, listeners) for parent, listeners in found if listeners is not None]
+    # One that is away, or may not be seen, could be the one that has the name. Sidecars take every name.
+    if len(looked) == len(found) and not table.mesh:
+        _named(view, table, looked)
+    fitting: list[tuple[Parent, list[Listener] | None]] = [
+        (parent, listeners and [one for one in listeners if overlap(one.hostnames(table.namespace), table.hostnames)])
+        for parent, listeners in found
+    ]
+    for rule in table.rules:
+        _rule_fits(view, table, rule, fitting)
+
+
+def _open(view: View, table: Table, parent: Parent) -> list[Listener] | None:
+    """Return the listeners of a parent that take routes of this table; None where there is none to look at."""
     listeners = view.parents_of(table, parent)
     if not listeners:
         _no_parent(view, table, parent)
-        return
+        return None
     workloads = {one.workload.key: one.workload for listener in listeners for one in view.bound_to[id(listener)]}
     spaces = {workload.namespace for workload in workloads.values()}
     exported = table.exported
@@ -75,8 +89,20 @@ def attached(view: View, table: Table, parent: Parent) -> None:
             f"in {', '.join(sorted(spaces))}: they never see it.",
             f"Add {', '.join(sorted(spaces))} to exportTo, or leave it out.",
         )
-        return
-    _fitting(view, table, parent, listeners)
+        return None
+    found = [one for one in listeners if view.allows(one, table)]
+    if found:
+        return found
+    source = (listeners[0].allowed or {}).get("namespaces", {}).get("from") or "Same"
+    view.add(
+        "route-not-allowed",
+        ERROR,
+        parent.place,
+        f"{parent} lets routes attach from {source}, and namespace `{table.namespace}` isn't among them.",
+        "Widen allowedRoutes, label the namespace, or move the route.",
+        str(parent),
+    )
+    return None
 
 
 def _no_parent(view: View, table: Table, parent: Parent) -> None:
@@ -112,81 +138,71 @@ def _no_parent(view: View, table: Table, parent: Parent) -> None:
     )
 
 
-def _fitting(view: View, table: Table, parent: Parent, listeners: list[Listener]) -> None:
-    gateway = f"Gateway {parent.namespace}/{parent.name}"
-    open_to = [one for one in listeners if view.allows(one, table)]
-    if not open_to:
-        source = (listeners[0].allowed or {}).get("namespaces", {}).get("from") or "Same"
-        view.add(
-            "route-not-allowed",
-            ERROR,
-            parent.place,
-            f"{gateway} lets routes attach from {source}, and namespace `{table.namespace}` isn't among them.",
-            "Widen allowedRoutes, label the namespace, or move the route.",
-            gateway,
-        )
-        return
+def _named(view: View, table: Table, looked: list[tuple[Parent, list[Listener]]]) -> None:
+    """Whether each name is on one of the parents."""
+    listeners = [one for _parent, found in looked for one in found]
+    gateways = list(dict.fromkeys(str(parent) for parent, _found in looked))
+    there = sorted({host for one in listeners for _owner, host in one.hosts})
     for name in table.hostnames:
-        if any(overlap([name], one.hostnames(table.namespace)) for one in open_to):
+        if any(overlap([name], one.hostnames(table.namespace)) for one in listeners):
             continue
-        others = [one for one in open_to if overlap([name], [host for _owner, host in one.hosts])]
-        there = sorted({host for one in open_to for _owner, host in one.hosts})
-        reason = f"`{name}` isn't among the hostnames of {gateway} ({', '.join(there[:5])}): it answers 404."
+        shown = " or ".join(gateways)
+        reason = f"`{name}` isn't among the hostnames of {shown} ({', '.join(there[:5])}): it answers 404."
         cure = f"Add `{name}` to the Gateway, or drop it here."
-        if others:
-            owner = next(owner for owner, host in others[0].hosts if overlap([name], [host]))
-            reason = f"{gateway} keeps `{name}` for namespace `{owner}`, and {table.place.object} is in another."
+        kept = [(one, owner) for one in listeners for owner, host in one.hosts if overlap([name], [host])]
+        if kept:
+            one, owner = kept[0]
+            reason = f"Gateway {one.namespace}/{one.gateway} keeps `{name}` for namespace `{owner}`, and "
+            reason += f"{table.place.object} is in another."
             cure = f"Move it to `{owner}`, or write `{table.namespace}/{name}` in the Gateway."
-        view.add("host-not-on-gateway", ERROR, table.hosts_at, reason, cure, gateway)
-    named = [one for one in open_to if overlap(one.hostnames(table.namespace), table.hostnames)]
-    if not named:
-        return
-    for rule in table.rules:
-        _rule_fits(view, table, parent, rule, named)
+        view.add("host-not-on-gateway", ERROR, table.hosts_at, reason, cure, *gateways)
 
 
-def _rule_fits(view: View, table: Table, parent: Parent, rule: Rule, named: list[Listener]) -> None:
-    gateway = f"Gateway {parent.namespace}/{parent.name}"
-    taking = [one for one in named if one.takes == rule.family or (table.kind == "TLSRoute" and one.encrypted)]
-    if not taking:
-        kinds = sorted({f"{one.protocol}{' ' + one.mode if one.mode else ''} on {one.number}" for one in named})
-        wanted = sorted({one.takes for one in named})
-        view.add(
-            "route-kind",
-            ERROR,
-            rule.place,
-            f"{gateway} has {', '.join(kinds)}, which takes {' and '.join(wanted)} routes; this one is {rule.family}.",
-            f"Write it as a {wanted[0]} route, or change the Gateway's protocol or TLS mode.",
-            gateway,
-        )
-        return
-    name = f"{parent.namespace}/{parent.name}"
+def _rule_fits(view: View, table: Table, rule: Rule, found: list[tuple[Parent, list[Listener] | None]]) -> None:
+    """Whether one of the Gateways that a rule is for can use it. What is for sidecars too has a use there."""
     for request in rule.requests:
-        if request.gateways and name not in request.gateways:
-            if not any(f"{one.namespace}/{one.name}" in request.gateways for one in table.parents):
-                view.add(
-                    "route-gateway",
-                    ERROR,
-                    Place(rule.place.object, request.at, rule.place.exposure),
-                    f"A match is limited to {', '.join(request.gateways)}, and {table.place.object} hangs on "
-                    f"{gateway}.",
-                    "Name the same Gateway in both, with its namespace.",
-                    gateway,
-                )
+        meant = [
+            (parent, listeners)
+            for parent, listeners in found
+            if not request.gateways or f"{parent.namespace}/{parent.name}" in request.gateways
+        ]
+        gateways = list(dict.fromkeys(str(parent) for parent, _listeners in meant or found))
+        shown = " and ".join(gateways)
+        if not meant:
+            view.add(
+                "route-gateway",
+                ERROR,
+                Place(rule.place.object, request.at, rule.place.exposure),
+                f"A match is limited to {', '.join(request.gateways)}, and {table.place.object} hangs on {shown}.",
+                "Name the same Gateway in both, with its namespace.",
+                *gateways,
+            )
+        if (table.mesh and not request.gateways) or any(listeners is None for _parent, listeners in meant):
             continue
+        named = [one for _parent, listeners in meant for one in listeners or ()]
+        taking = [one for one in named if one.takes == rule.family or (table.kind == "TLSRoute" and one.encrypted)]
         numbers = sorted({one.number for one in taking})
-        if request.port is not None and request.port not in numbers:
-            also = [one for one in table.parents if one is not parent]
-            if any(listener.number == request.port for one in also for listener in view.parents_of(table, one)):
-                continue
+        if named and not taking:
+            kinds = sorted({f"{one.protocol}{' ' + one.mode if one.mode else ''} on {one.number}" for one in named})
+            wanted = sorted({one.takes for one in named})
+            view.add(
+                "route-kind",
+                ERROR,
+                rule.place,
+                f"{shown} {'has' if len(gateways) == 1 else 'have'} {', '.join(kinds)}, which takes "
+                f"{' and '.join(wanted)} routes; this one is {rule.family}.",
+                f"Write it as a {wanted[0]} route, or change the Gateway's protocol or TLS mode.",
+                *gateways,
+            )
+        elif taking and request.port not in (None, *numbers):
             view.add(
                 "route-port",
                 ERROR,
                 Place(rule.place.object, request.at or rule.place.path, rule.place.exposure),
-                f"A match is limited to port {request.port}, and {gateway} listens on "
-                f"{', '.join(map(str, numbers))}: it is never taken.",
+                f"A match is limited to port {request.port}, and {shown} "
+                f"{'listens' if len(gateways) == 1 else 'listen'} on {', '.join(map(str, numbers))}: it is never taken.",
                 f"Write the Gateway's port ({numbers[0]}), or leave the port out.",
-                gateway,
+                *gateways,
             )
 
 
@@ -246,7 +262,7 @@ def paths(view: View, table: Table, rule: Rule) -> None:
     """Paths that are taken literally, and rewrites that leave two slashes or none."""
     if rule.place.ours:
         return
-    if rule.delegate is not None and not rule.targets and rule.redirect is None:
+    if rule.delegate is not None:
         view.add(
             "delegate-missing",
             ERROR,

@@ -143,7 +143,8 @@ class Rule:
     """Requests (or, for tls and tcp, connections) that fit any of `requests` go to `targets`.
 
     `family` is http, tls or tcp. `names` are a TLS rule's SNI hosts. `redirect` is (scheme, host, port) of an answer
-    that sends the client elsewhere, empty text and 0 for what stays. `rewrite` is the new prefix.
+    that sends the client elsewhere, empty text and 0 for what stays. `rewrite` is the new prefix. `delegate` is
+    (namespace, name) of a VirtualService that should have the rules and doesn't.
     """
 
     family: str
@@ -167,13 +168,17 @@ class Parent:
     section: str = ""
     port: int | None = None
 
+    def __str__(self) -> str:
+        return f"Gateway {self.namespace}/{self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """A VirtualService, a route of the Gateway API, or what becomes one: hostnames and rules in their order.
 
     `api` is istio or gateway_api. `hostnames` is empty where every name is meant. `exported` are the namespaces that
-    see it, None for all. `made` orders objects as Istio does: by creation, then name.
+    see it, None for all. `mesh` says that sidecars take it too; what is for them alone isn't among the rules. `made`
+    orders objects as Istio does: by creation, then name.
     """
 
     api: str
@@ -188,6 +193,7 @@ class Table:
     exported: frozenset[str] | None = None
     made: tuple[str, str] = ("", "")
     object: Manifest | None = field(default=None, compare=False, repr=False)
+    mesh: bool = False
 
     @property
     def ours(self) -> bool:
