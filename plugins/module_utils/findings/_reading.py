@@ -403,7 +403,7 @@ def _apart(root: Mapping[str, Any] | None, leaf: Mapping[str, Any] | None) -> bo
     if root is None or leaf is None:
         return False
     if "exact" in root:
-        return leaf.get("exact") != root["exact"]
+        return bool(leaf.get("exact") != root["exact"])
     wanted = leaf.get("prefix") or leaf.get("exact")
     return not (root.get("prefix") and wanted and str(wanted).startswith(str(root["prefix"])))
 

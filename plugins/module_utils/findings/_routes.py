@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot as snap
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._view import Use, View, WorkloadKey
@@ -167,7 +169,7 @@ def _rule_fits(view: View, table: Table, rule: Rule, found: list[tuple[Parent, l
             if not request.gateways or f"{parent.namespace}/{parent.name}" in request.gateways
         ]
         gateways = list(dict.fromkeys(str(parent) for parent, _listeners in meant or found))
-        shown = " and ".join(gateways)
+        shown, several = " and ".join(gateways), len(gateways) > 1
         if not meant:
             view.add(
                 "route-gateway",
@@ -189,7 +191,7 @@ def _rule_fits(view: View, table: Table, rule: Rule, found: list[tuple[Parent, l
                 "route-kind",
                 ERROR,
                 rule.place,
-                f"{shown} {'has' if len(gateways) == 1 else 'have'} {', '.join(kinds)}, which takes "
+                f"{shown} {'have' if several else 'has'} {', '.join(kinds)}, which takes "
                 f"{' and '.join(wanted)} routes; this one is {rule.family}.",
                 f"Write it as a {wanted[0]} route, or change the Gateway's protocol or TLS mode.",
                 *gateways,
@@ -200,7 +202,8 @@ def _rule_fits(view: View, table: Table, rule: Rule, found: list[tuple[Parent, l
                 ERROR,
                 Place(rule.place.object, request.at or rule.place.path, rule.place.exposure),
                 f"A match is limited to port {request.port}, and {shown} "
-                f"{'listens' if len(gateways) == 1 else 'listen'} on {', '.join(map(str, numbers))}: it is never taken.",
+                f"{'listen' if several else 'listens'} on "
+                f"{', '.join(map(str, numbers))}: it is never taken.",
                 f"Write the Gateway's port ({numbers[0]}), or leave the port out.",
                 *gateways,
             )
@@ -416,20 +419,20 @@ def _age(view: View, table: Table) -> tuple[str, str]:
     return "9999", table.name
 
 
+_Secure = list[tuple[set[int], list[str]]]
+"""The ports that clients reach HTTPS listeners by, and their hostnames."""
+
+
 def redirects(view: View) -> None:
     """Redirects to where nobody listens, and to themselves."""
-    secure = [
-        (one, {name for _owner, name in one.hosts}) for one in view.listeners if one.takes == "http" and one.encrypted
+    secure: _Secure = [
+        (view.outside(one), [name for _owner, name in one.hosts])
+        for one in view.listeners
+        if one.takes == "http" and one.encrypted
     ]
-    complete = not view.static
-
-    def served(name: str, port: int) -> bool:
-        return any(one.number == port and any(covers(host, name) for host in hosts) for one, hosts in secure)
-
     for listener in view.listeners:
-        if listener.redirects and complete and view.concerns(listener.place):
-            lost = [name for _owner, name in listener.hosts if not served(name, 443) and not _any_covered(secure, name)]
-            for name in lost:
+        if listener.redirects and not view.static and view.concerns(listener.place):
+            for name in (name for _owner, name in listener.hosts if not _served(secure, name, 443)):
                 view.add(
                     "redirect-nowhere",
                     WARNING,
@@ -443,36 +446,33 @@ def redirects(view: View) -> None:
             continue
         for rule in use.rules:
             if rule.redirect is not None:
-                _redirect(view, use, rule, complete=complete, served=served)
+                _redirect(view, use, rule, rule.redirect, secure)
 
 
-def _any_covered(secure: list[tuple[Listener, set[str]]], name: str) -> bool:
-    """For a wildcard, whether any name of it is there."""
-    return name.startswith("*") and any(
-        covers(name, host) for one, hosts in secure if one.number == 443 for host in hosts
-    )
+def _served(secure: _Secure, name: str, port: int) -> bool:
+    """Whether a name is published by HTTPS, of a wildcard any name."""
+    hosts = [host for numbers, names in secure if port in numbers for host in names]
+    return any(covers(host, name) or (name.startswith("*") and covers(name, host)) for host in hosts)
 
 
-def _redirect(view: View, use: Use, rule: Rule, *, complete: bool, served: object) -> None:
-    if rule.redirect is None or not callable(served):
-        raise AssertionError("the caller has looked")
-    scheme, host, port = rule.redirect
+def _redirect(view: View, use: Use, rule: Rule, sends: tuple[str, str, int], secure: _Secure) -> None:
+    scheme, host, port = sends[0], sends[1].lower(), sends[2]
     here = "https" if use.listener.encrypted else "http"
-    names = [host] if host else list(use.names)
+    names = [name for name in use.names if "*" in name or any(_for_host(one, name) for one in rule.requests)]
+    own = view.outside(use.listener)
     usual = {"http": 80, "https": 443}[scheme or here]
-    number = port or (usual if scheme else use.listener.number)
-    same = (scheme or here) == here and number == use.listener.number
-    if same and (not host or any(covers(name, host) for name in use.names)):
+    number = port or (usual if scheme else min(own))
+    if (scheme or here) == here and number in own and _comes_back(use, rule, host):
         view.add(
             "redirect-loop",
             ERROR,
             rule.place,
-            f"Requests are redirected to {here}://{names[0]}:{number}, which is where they came from: clients go in a "
-            "circle.",
+            f"Requests are redirected to {here}://{host or use.names[0]}:{number}, which is where they came from: "
+            "clients go in a circle.",
             "Change the scheme, the hostname, the port or the path.",
         )
-    elif complete and scheme == "https" and here == "http" and not host:
-        lost = [name for name in names if not served(name, number) and "*" not in name]
+    elif not view.static and scheme == "https" and here == "http" and not host:
+        lost = [name for name in names if "*" not in name and not _served(secure, name, number)]
         if lost:
             view.add(
                 "redirect-nowhere",
@@ -481,3 +481,44 @@ def _redirect(view: View, use: Use, rule: Rule, *, complete: bool, served: objec
                 f"Requests for `{lost[0]}` are sent to https on port {number}, where nothing is published for it.",
                 f"Publish the name with protocol HTTPS on port {number}, or drop the redirect.",
             )
+
+
+def _comes_back(use: Use, rule: Rule, host: str) -> bool:
+    """Whether the rule takes what it redirects to another host, empty for the one that was asked for."""
+    if not host:
+        return True
+    if not any(covers(name, host) for name in use.names):
+        return False
+    before: list[Request] = []
+    for one in use.rules:
+        there = [_any_host(request) for request in one.requests if _for_host(request, host)]
+        if one is rule:
+            return any(not any(early.covers(request) for early in before) for request in there)
+        before += there
+    return False
+
+
+def _is_host(condition: tuple[str, str, str, str]) -> bool:
+    what, name, _how, _value = condition
+    return what == "authority" or (what in ("header", "without header") and name in (":authority", "host"))
+
+
+def _for_host(request: Request, host: str) -> bool:
+    """Whether conditions let requests for a host in."""
+    for condition in filter(_is_host, request.conditions):
+        what, _name, how, value = condition
+        fits = how == "present" or host == value.partition(":")[0].lower()
+        if how == "prefix":
+            fits = host.startswith(value.lower())
+        elif how == "regex":
+            try:
+                fits = re.fullmatch(value, host) is not None
+            except re.error:
+                return False
+        if fits == (what == "without header"):
+            return False
+    return True
+
+
+def _any_host(request: Request) -> Request:
+    return replace(request, conditions=frozenset(one for one in request.conditions if not _is_host(one)))

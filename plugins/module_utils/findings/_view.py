@@ -335,6 +335,17 @@ class View:
             self._resolved[key] = targets(workload.services, number, workload) or [number]
         return self._resolved[key]
 
+    def outside(self, listener: Listener) -> set[int]:
+        """Return the ports that clients reach a listener by: those of Services that end there, else its own number."""
+        found = {
+            int(port["port"])
+            for bound in self.bound_to[id(listener)]
+            for service in bound.workload.services
+            for port in service["spec"].get("ports") or ()
+            if target_of(port, bound.workload.pods) in bound.ports
+        }
+        return found or {listener.number}
+
     def in_scope(self, listener: Listener, workload: Workload) -> bool:
         """Whether PILOT_SCOPE_GATEWAY_TO_NAMESPACE keeps a Gateway from pods elsewhere."""
         if listener.api != "istio" or listener.namespace == workload.namespace:

@@ -155,3 +155,68 @@ def test_what_istio_drops_of_a_delegate(outer: Json, inner: Json, kept: bool) ->
 def test_a_rule_for_some_sources_hides_nothing(match: Json, hides: bool) -> None:
     late = _rule({"gateways": ["fx-edge/gw"], "uri": {"prefix": "/b"}})
     assert _hidden(_rule(match), late) == (["route-hidden"] if hides else [])
+
+
+BACK = {"redirect": {"authority": "www.fx.example"}}
+
+
+@pytest.mark.parametrize(
+    ("rules", "loops"),
+    [
+        ([BACK], True),
+        ([{"redirect": {"authority": "other.example"}}], False),
+        ([{"match": [{"uri": {"prefix": "/b"}}], **BACK}], True),
+        ([{"match": [{"authority": {"exact": "web.fx.example"}}], **BACK}, _rule()], False),
+        ([{"match": [{"authority": {"exact": "www.fx.example:80"}}], **BACK}], True),
+        ([{"match": [{"authority": {"prefix": "w"}}], **BACK}], True),
+        ([{"match": [{"authority": {"prefix": "web"}}], **BACK}], False),
+        ([{"match": [{"authority": {"regex": "w{2,}.*"}}], **BACK}], True),
+        ([{"match": [{"authority": {"regex": "web.*"}}], **BACK}], False),
+        ([{"match": [{"authority": {"regex": "("}}], **BACK}], False),
+        ([{"match": [{"headers": {":authority": {"exact": "web.fx.example"}}}], **BACK}], False),
+        ([{"match": [{"withoutHeaders": {":authority": {"exact": "www.fx.example"}}}], **BACK}], False),
+        ([{"match": [{"withoutHeaders": {":authority": {"exact": "web.fx.example"}}}], **BACK}], True),
+        # A rule before it takes what comes back
+        ([{"match": [{"authority": {"exact": "www.fx.example"}}], **_rule()}, BACK], False),
+        ([{"match": [{"authority": {"exact": "www.fx.example"}, "uri": {"prefix": "/b"}}], **_rule()}, BACK], True),
+        ([{"match": [{"authority": {"exact": "web.fx.example"}}], **_rule()}, BACK], True),
+        ([{"redirect": {"scheme": "http"}}], True),
+        ([{"redirect": {"port": 80}}], True),
+        ([{"redirect": {"port": 8080}}], False),
+    ],
+)
+@pytest.mark.parametrize("number", [80, 8080], ids=str)
+def test_redirects_in_a_circle(rules: list[Json], loops: bool, number: int) -> None:
+    """The Service lets port 80 end at 8080: a server of either number is reached by 80 alone."""
+    objects = {
+        "Gateway fx-edge/gw": gateway("web.fx.example", "www.fx.example", number=number),
+        "VirtualService fx-app/web": {"hosts": ["web.fx.example", "www.fx.example"], "gateways": ["fx-edge/gw"],
+                                      "http": rules},
+    }  # fmt: skip
+    assert codes(objects) == (["redirect-loop"] if loops else [])
+
+
+@pytest.mark.parametrize(
+    ("match", "number", "nowhere"),
+    [
+        ({}, 8443, True),
+        ({"authority": {"exact": "web.fx.example"}}, 8443, False),
+        ({"authority": {"exact": "web.fx.example"}}, 443, False),
+        ({"authority": {"exact": "web.fx.example"}}, 9443, True),
+        ({"authority": {"exact": "www.fx.example"}}, 443, True),
+    ],
+)
+def test_redirects_to_https(match: Json, number: int, nowhere: bool) -> None:
+    """HTTPS is there for web alone, by a server that port 443 ends at or not."""
+    tls = {"mode": "SIMPLE", "serverCertificate": "/etc/istio/ingressgateway-certs/a",
+           "privateKey": "/etc/istio/ingressgateway-certs/b"}  # fmt: skip
+    secure = {"port": {"number": number, "name": "s", "protocol": "HTTPS"}, "hosts": ["web.fx.example"], "tls": tls}
+    plain = gateway("web.fx.example", "www.fx.example")
+    objects = {
+        "Gateway fx-edge/gw": {**plain, "servers": [*plain["servers"], secure]},
+        "VirtualService fx-app/web": {
+            "hosts": ["web.fx.example", "www.fx.example"], "gateways": ["fx-edge/gw"],
+            "http": [{"match": [{"port": 80, **match}], "redirect": {"scheme": "https"}}, _rule()],
+        },
+    }  # fmt: skip
+    assert ("redirect-nowhere" in codes(objects)) is nowhere
