@@ -25,6 +25,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings._world impo
     is_ready,
     selects,
     shown,
+    takes_mutual_tls,
 )
 from ansible_collections.edgeway.istio.plugins.module_utils.model._rules import destination_rules
 
@@ -356,7 +357,14 @@ def _protocol(view: View, used: _Used, service: Manifest, port: Manifest) -> Non
 
 
 def _originates(view: View, used: _Used, port: Manifest) -> bool:
-    """Whether a DestinationRule makes the gateway speak TLS to a port."""
+    """Whether a DestinationRule or a BackendTLSPolicy makes the gateway speak TLS to a port."""
+    for one in view.snapshot.items(snap.BACKEND_TLS):
+        ignored = (one["metadata"].get("annotations") or {}).get("istio.io/ignore-policy-attachment") == "true"
+        for reference in (one.get("spec") or {}).get("targetRefs") or ():
+            named = (one["metadata"]["namespace"], reference.get("kind"), reference.get("name"))
+            section = reference.get("sectionName") in (None, "", port.get("name"))
+            if not ignored and section and named == (used.target.namespace, "Service", used.target.service):
+                return True
     for policy in _policies(view, used):
         tls = dict(policy.get("tls") or {})
         for level in policy.get("portLevelSettings") or ():
@@ -511,18 +519,19 @@ def _mutual(view: View, used: _Used, service: Manifest) -> None:
     if not pods:
         return
     with_sidecar = [pod for pod in pods if injected(pod)]
+    without = [pod for pod in pods if not takes_mutual_tls(pod)]
     for rule in _governing(view, used):
         tls = ((rule.get("spec") or {}).get("trafficPolicy") or {}).get("tls") or {}
         for level in ((rule.get("spec") or {}).get("trafficPolicy") or {}).get("portLevelSettings") or ():
             if (level.get("port") or {}).get("number") == used.target.port and "tls" in level:
                 tls = level["tls"] or {}
         mode = tls.get("mode")
-        if mode == "ISTIO_MUTUAL" and len(with_sidecar) < len(pods):
+        if mode == "ISTIO_MUTUAL" and without:
             view.add(
                 "mtls-clash",
                 ERROR,
                 used.target.place,
-                f"{shown(rule)} makes the gateway speak Istio's mutual TLS, and {len(pods) - len(with_sidecar)} of "
+                f"{shown(rule)} makes the gateway speak Istio's mutual TLS, and {len(without)} of "
                 f"{len(pods)} pods of {shown(service)} have no sidecar to understand it.",
                 "Leave tls out of the rule: Istio finds out by itself. Or inject sidecars.",
                 shown(rule),

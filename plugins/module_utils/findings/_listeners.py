@@ -271,6 +271,8 @@ def _reached(view: View, bound: Bound) -> None:
             if port.get("protocol", "TCP") == "TCP"
         )
     ]
+    if not leading and _on_the_node(bound):
+        return
     if not leading:
         node_port = next(
             (
@@ -292,7 +294,7 @@ def _reached(view: View, bound: Bound) -> None:
             cure = f"Write {port['port']}: Gateways name the Service's port, not the nodePort."
         view.add("port-not-on-service", ERROR, listener.port_at, reason, cure, *_names(workload))
         return
-    if listener.ours and all(_inside(service) for service in leading):
+    if listener.ours and all(_inside(service) for service in leading) and not _on_the_node(bound):
         view.add(
             "service-inside",
             WARNING,
@@ -318,6 +320,19 @@ def _reached(view: View, bound: Bound) -> None:
             "Give all of them the same targetPort.",
             *found.values(),
         )
+
+
+def _on_the_node(bound: Bound) -> bool:
+    """Whether clients reach the pods without a Service: through the node's network, or a port of the node."""
+    specs = [pod.get("spec") or {} for pod in bound.workload.pods]
+    held = {
+        port.get("containerPort")
+        for spec in specs
+        for container in spec.get("containers") or ()
+        for port in container.get("ports") or ()
+        if port.get("hostPort")
+    }
+    return any(spec.get("hostNetwork") for spec in specs) or bool(held & set(bound.ports))
 
 
 def _inside(service: Manifest) -> bool:

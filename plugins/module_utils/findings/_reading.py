@@ -197,7 +197,6 @@ def listeners_of_gateway(gateway: Manifest) -> Iterator[Listener]:
         redirect = bool(tls.get("httpsRedirect"))
         ended = bool(tls) and protocol not in _HTTP
         at = f"spec.servers[{index}]"
-        names = tls.get("credentialNames") or ([tls["credentialName"]] if tls.get("credentialName") else [])
         yield Listener(
             "istio",
             namespace,
@@ -212,7 +211,8 @@ def listeners_of_gateway(gateway: Manifest) -> Iterator[Listener]:
             tuple(_scoped(str(host), namespace) for host in server.get("hosts") or ()),
             # A mode that isn't written is the first of the enumeration, PASSTHROUGH
             str(tls.get("mode") or "PASSTHROUGH") if ended else "",
-            tuple(_credential(str(one)) for one in names),
+            tuple(credentials_of(tls)),
+            str(tls.get("caCertCredentialName") or ""),
             tuple(str(tls[key]) for key in ("serverCertificate", "privateKey", "caCertificates") if tls.get(key)),
             redirect,
             dict(spec.get("selector") or {}),
@@ -227,6 +227,18 @@ def _scoped(host: str, namespace: str) -> tuple[str, str]:
     """Read a server's host: NAMESPACE/NAME, ./NAME or NAME, as (namespace or *, name)."""
     owner, slash, name = host.rpartition("/")
     return ({".": namespace}.get(owner, owner) if slash else "*", name)
+
+
+def credentials_of(tls: Manifest) -> Iterator[tuple[str, str]]:
+    """Return the Secrets of a server's certificates: (namespace or empty, name)."""
+    for name in tls.get("credentialNames") or [tls.get("credentialName") or ""]:
+        if name and is_secret(str(name)):
+            yield _credential(str(name))
+
+
+def is_secret(name: str) -> bool:
+    """Whether a credentialName is a Secret's, and not builtin:// or one of another server of certificates."""
+    return name.partition("://")[1] == "" or name.startswith("kubernetes://")
 
 
 def _credential(name: str) -> tuple[str, str]:
@@ -496,6 +508,7 @@ def listeners_of_kubernetes_gateway(gateway: Manifest) -> Iterator[Listener]:
                 for one in tls.get("certificateRefs") or ()
                 if one.get("kind", "Secret") == "Secret"
             ),
+            _client_authority(spec, namespace, entry.get("port")),
             services=services or None,
             deployed=not services,
             section=str(entry.get("name") or ""),
@@ -503,6 +516,15 @@ def listeners_of_kubernetes_gateway(gateway: Manifest) -> Iterator[Listener]:
             made=made(gateway),
             object=gateway,
         )
+
+
+def _client_authority(spec: Manifest, namespace: str, port: int | None) -> str:
+    """Return what a Gateway checks clients' certificates with on a port (spec.tls.frontend)."""
+    frontend = (spec.get("tls") or {}).get("frontend") or {}
+    chosen = next((one.get("tls") for one in frontend.get("perPort") or () if one.get("port") == port), None)
+    for one in ((chosen or frontend.get("default") or {}).get("validation") or {}).get("caCertificateRefs") or ():
+        return f"{str(one.get('kind')).lower()}://{one.get('namespace') or namespace}/{one.get('name')}"
+    return ""
 
 
 def _service_address(value: str, namespace: str) -> str:
@@ -596,11 +618,17 @@ def _api_request(match: Manifest, at: str) -> Request:
 
 
 def _api_target(entry: Manifest, place: Place, namespace: str, *, mirror: bool = False) -> Target:
+    """Read a backendRef. What is neither a Service nor a hostname isn't looked at: Istio says by a condition if it
+    doesn't know it."""
     name, owner = str(entry.get("name")), str(entry.get("namespace") or namespace)
-    if entry.get("kind", "Service") == "Hostname":
-        return Target(place, name, entry.get("port"), weight=entry.get("weight"), mirror=mirror)
-    host = f"{name}.{owner}.svc.{DOMAIN}"
-    return Target(place, host, entry.get("port"), "", entry.get("weight", 1), name, owner, mirror=mirror)
+    kind = (str(entry.get("group") or ""), str(entry.get("kind") or "Service"))
+    port, weight = entry.get("port"), entry.get("weight", 1)
+    if kind == (_kinds.ISTIO, "Hostname"):
+        owner, service = service_of(name)
+        return Target(place, name, port, "", weight, service, owner, mirror=mirror)
+    if kind != ("", "Service"):
+        return Target(place, "", port, "", weight, mirror=mirror)
+    return Target(place, f"{name}.{owner}.svc.{DOMAIN}", port, "", weight, name, owner, mirror=mirror, granted=True)
 
 
 # Services

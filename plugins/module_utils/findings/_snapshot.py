@@ -21,6 +21,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Clus
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._reading import (
     DEPLOYED,
     complete,
+    credentials_of,
     service_of,
     table_of_route,
     table_of_virtual_service,
@@ -45,6 +46,7 @@ ENVOY_FILTER = (ISTIO, "EnvoyFilter")
 PEER, AUTHORIZATION = (SECURITY, "PeerAuthentication"), (SECURITY, "AuthorizationPolicy")
 REQUEST_AUTHENTICATION = (SECURITY, "RequestAuthentication")
 API_GATEWAY, CLASS, GRANT = (GATEWAY_API, "Gateway"), (GATEWAY_API, "GatewayClass"), (GATEWAY_API, "ReferenceGrant")
+BACKEND_TLS = (GATEWAY_API, "BackendTLSPolicy")
 ROUTES = tuple((GATEWAY_API, kind) for kind in ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"))
 
 # Plural and versions, the one that Istio reads first
@@ -65,6 +67,7 @@ _LISTED: dict[Key, tuple[str, tuple[str, ...]]] = {
     API_GATEWAY: ("gateways", ("v1", "v1beta1")),
     CLASS: ("gatewayclasses", ("v1", "v1beta1")),
     GRANT: ("referencegrants", ("v1", "v1beta1")),
+    BACKEND_TLS: ("backendtlspolicies", ("v1", "v1alpha3")),
     ROUTES[0]: ("httproutes", ("v1", "v1beta1")),
     ROUTES[1]: ("grpcroutes", ("v1",)),
     ROUTES[2]: ("tlsroutes", ("v1", "v1alpha3", "v1alpha2")),
@@ -162,6 +165,7 @@ class Snapshot:
     `secrets` are by (namespace, name); `elsewhere` are missing Secrets that lie in another namespace. `dns` holds what
     names resolve to: () for nothing, and no entry where there was no answer to what was `asked`. `meshes` are the mesh
     configurations by (namespace, revision), `kube_proxy` the KubeProxyConfiguration, empty where there is none.
+    `served` are the versions of the Gateway API's kinds that a list of that API may be written in.
     """
 
     objects: Mapping[Key, Sequence[Manifest]]
@@ -172,6 +176,7 @@ class Snapshot:
     asked: frozenset[str] = frozenset()
     meshes: Mapping[tuple[str, str], Manifest] = field(default_factory=dict)
     kube_proxy: Manifest = field(default_factory=dict)
+    served: Mapping[str, Sequence[str]] = field(default_factory=dict)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def items(self, key: Key) -> Sequence[Manifest]:
@@ -215,6 +220,7 @@ def read(
         frozenset(names) if resolve is not None else frozenset(),
         reader.meshes,
         reader.kube_proxy,
+        reader.served(),
     )
 
 
@@ -285,6 +291,15 @@ class _Reader:
             if not following:
                 return found
             asked["continue"] = following
+
+    def served(self) -> Mapping[str, Sequence[str]]:
+        """Return in which versions routes can be written; who publishes by the Gateway API has asked already."""
+        if self.model is None or self.model.api != "gateway_api":
+            return {}
+        try:
+            return self.cluster.served(GATEWAY_API)
+        except RefusedError:
+            return {}
 
     # Pods
 
@@ -417,7 +432,8 @@ class _Reader:
         pods = [pod for pod in self.objects[POD] if (pod["metadata"].get("labels") or {}).get("app") != "istiod"]
         for gateway in self.objects[GATEWAY] if self.model is None else ():
             spec = gateway.get("spec") or {}
-            names = [name for server in spec.get("servers") or () for name in _credential_names(server)]
+            servers = spec.get("servers") or ()
+            names = [name for server in servers for _space, name in credentials_of(server.get("tls") or {})]
             if names:
                 spaces |= {
                     pod["metadata"]["namespace"]
@@ -461,12 +477,6 @@ class _Reader:
 def _reserved(name: str) -> bool:
     labels = name.lower().rstrip(".").split(".")
     return len(labels) == 1 or any(".".join(labels[index:]) in RESERVED for index in range(len(labels)))
-
-
-def _credential_names(server: Manifest) -> list[str]:
-    tls = server.get("tls") or {}
-    names = tls.get("credentialNames") or ([tls["credentialName"]] if tls.get("credentialName") else [])
-    return [str(name).rpartition("/")[2] for name in names]
 
 
 def _pairs(labels: Mapping[str, str] | None) -> Pairs:

@@ -34,6 +34,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings._world impo
     overlap,
     selects,
 )
+from ansible_collections.edgeway.istio.plugins.module_utils.installation._installed import release_number
 from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import Model
 
 WorkloadKey = tuple[str, tuple[tuple[str, str], ...]]
@@ -372,6 +373,16 @@ class View:
                     if entry.get("name") == name:
                         return str(entry.get("value") or "")
         return ""
+
+    def release(self, workload: Workload) -> tuple[int, ...] | None:
+        """Return the release of a gateway's istiod by the tag of its image, None where the tag doesn't say it."""
+        images = [
+            str(container.get("image"))
+            for pod in self.istiods(workload)
+            for container in (pod.get("spec") or {}).get("containers") or ()
+            if container.get("name") == "discovery"
+        ]
+        return release_number(images[0].rpartition("/")[2].partition(":")[2]) if images else None
 
     def mesh(self, workload: Workload | None) -> Mapping[str, Any]:
         """Return the mesh configuration that a gateway has."""

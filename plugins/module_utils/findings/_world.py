@@ -124,7 +124,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A backend as it was written. `host` is what Istio looks up; `port` is None where none was given."""
+    """A backend as it was written. `host` is what Istio looks up, empty where that isn't known here; `port` is None
+    where none was given. `granted` says that another namespace must allow it by a ReferenceGrant."""
 
     place: Place
     host: str
@@ -136,6 +137,7 @@ class Target:
     originates: bool = False
     outside: bool = False
     mirror: bool = False
+    granted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,8 @@ class Listener:
 
     `family` is HTTP, TLS or TCP: what may share a port. `mode` is the TLS mode, empty without TLS. `hosts` are
     (namespace or *, hostname): only tables of that namespace may use the name. `selector` chooses pods (None: by
-    `services`, as the Gateway API does). `credential` is (namespace or empty for that of the pods, name).
+    `services`, as the Gateway API does). `credentials` are (namespace or empty for that of the pods, name);
+    `authority` says by what else clients' certificates are checked: a Secret's name, or TYPE://NAMESPACE/NAME.
     """
 
     api: str
@@ -222,6 +225,7 @@ class Listener:
     hosts: tuple[tuple[str, str], ...]
     mode: str = ""
     credentials: tuple[tuple[str, str], ...] = ()
+    authority: str = ""
     files: tuple[str, ...] = ()
     redirects: bool = False
     selector: Labels | None = None
@@ -330,6 +334,13 @@ def injected(pod: Manifest) -> bool:
     named = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
     annotated = "sidecar.istio.io/status" in (pod["metadata"].get("annotations") or {})
     return annotated or any(container.get("name") == "istio-proxy" for container in named)
+
+
+def takes_mutual_tls(pod: Manifest) -> bool:
+    """Whether a pod understands Istio's mutual TLS: by a sidecar, or by a ztunnel (HBONE), which gateways send that
+    instead where a rule says ISTIO_MUTUAL (applyHBONETransportSocketMatches in pilot/pkg/networking/core)."""
+    annotations = pod["metadata"].get("annotations") or {}
+    return injected(pod) or annotations.get("ambient.istio.io/redirection") == "enabled"
 
 
 def selects(selector: Labels | None, labels: Labels | None) -> bool:

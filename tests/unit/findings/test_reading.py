@@ -30,9 +30,15 @@ class Api:
         self.objects = objects
         self.refuses = refuses
         self.asked: list[str] = []
+        self.versions: dict[str, tuple[str, ...]] = {}
 
     def every(self, task: Callable[[Any], Any], items: list[Any]) -> list[Any]:
         return [task(item) for item in items]
+
+    def served(self, group: str) -> dict[str, tuple[str, ...]]:
+        if self.refuses(f"/apis/{group}"):
+            raise RefusedError(403, "no")
+        return self.versions
 
     def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None, accept: str = "") -> Any:
         assert method == "GET"
