@@ -83,7 +83,7 @@ def ignored(view: View) -> None:
             continue
 
         def hidden(namespace: str, chosen: Sequence[Mapping[str, Any]] = tuple(selectors)) -> bool:
-            return not any(labels_match(one, view.labels_of(namespace)) for one in chosen)
+            return not any(view.chooses(one, namespace) for one in chosen)
 
         used: list[tuple[str, Place, str]] = []
         if view.concerns(bound.listener.place):
@@ -142,7 +142,8 @@ def revisions(view: View) -> None:
 class _Request:
     """What is known of the requests of one exposure where a policy looks at them.
 
-    `domains` are the trust domains that count as that of `principal`.
+    `domains` are the trust domains that count as that of `principal`, none where any may. `port` is 0 where it isn't
+    known.
     """
 
     http: bool
@@ -194,11 +195,15 @@ def _inner(
     labels = pod["metadata"].get("labels") or {}
     jwt = _checks_tokens(view, bound.workload, pod["metadata"]["namespace"], labels)
     domains = (domain, _LOCAL, *map(str, mesh.get("trustDomainAliases") or ()))
+    if not view.knows_mesh(bound.workload):
+        domains = ()
     return _Request(http, end or 0, hosts, bound.workload.namespace, principal, jwt, domains)
 
 
 def _checks_tokens(view: View, workload: Workload, namespace: str, labels: Mapping[str, str]) -> bool:
-    return any(True for _one in _applied(view, snap.REQUEST_AUTHENTICATION, namespace, labels, workload))
+    kind = snap.REQUEST_AUTHENTICATION
+    readable = all(view.readable(kind, space) for space in (namespace, view.root_namespace(workload)))
+    return not readable or any(True for _one in _applied(view, kind, namespace, labels, workload))
 
 
 def _judge(
@@ -230,7 +235,7 @@ def _judge(
                 else "it fits all"
             )
             _deny(view, table, where, policy, f"{shown(policy)} denies every request at {where}: {reason}.", request)
-        elif action == "CUSTOM" and key not in told:
+        elif action == "CUSTOM" and key not in told and view.knows_mesh(workload):
             name = str((spec.get("provider") or {}).get("name") or "")
             providers = {str(one.get("name")) for one in view.mesh(workload).get("extensionProviders") or ()}
             if name not in providers and any(_may(rule or {}, request) for rule in rules):
@@ -343,7 +348,7 @@ def _may(rule: Mapping[str, Any], request: _Request) -> bool:
 
 def _operation(operation: Mapping[str, Any], request: _Request) -> bool:
     ports = [str(port) for port in operation.get("ports") or ()]
-    if ports and str(request.port) not in ports:
+    if ports and request.port and str(request.port) not in ports:
         return False
     if str(request.port) in [str(port) for port in operation.get("notPorts") or ()]:
         return False
@@ -377,7 +382,7 @@ def _is_principal(pattern: str, request: _Request) -> bool:
     """Compare with the gateway's identity; all trust domains of the mesh are one (pilot/pkg/security/trustdomain)."""
     principal = request.principal or ""
     domain, _slash, rest = pattern.partition("/")
-    if pattern.count("/") == 4 and any(_fits(domain, one) for one in request.domains):
+    if pattern.count("/") == 4 and (not request.domains or any(_fits(domain, one) for one in request.domains)):
         return _fits(rest, principal.partition("/")[2])
     return _fits(pattern, principal)
 
@@ -408,7 +413,8 @@ def _always(rule: Mapping[str, Any], request: _Request) -> bool:
         operation = dict(entry.get("operation") or {})
         if not request.http:
             operation = {key: value for key, value in operation.items() if key not in _OPERATIONS}
-        if not _operation({key: operation[key] for key in ("ports", "notPorts") if key in operation}, request):
+        by_port = {key: operation[key] for key in ("ports", "notPorts") if key in operation}
+        if by_port and not (request.port and _operation(by_port, request)):
             return False
         rest = set(operation) - {"ports", "notPorts"}
         hosts = [str(host) for host in operation.get("hosts") or ()]
@@ -488,9 +494,7 @@ def _lets_in(view: View, rule: Mapping[str, Any], namespace: str, port: int, sou
         return False
     for peer in peers:
         spaces = peer.get("namespaceSelector")
-        there = (
-            source.namespace == namespace if spaces is None else labels_match(spaces, view.labels_of(source.namespace))
-        )
+        there = source.namespace == namespace if spaces is None else view.chooses(spaces, source.namespace)
         if there and labels_match(peer.get("podSelector"), source.labels):
             return True
     return False

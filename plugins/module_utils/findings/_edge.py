@@ -258,7 +258,7 @@ def classes(view: View) -> None:
     if view.model is not None and view.model.api == "gateway_api":
         for entry in view.model.exposures:
             name = entry.gateway.class_name
-            if entry.gateway.existing or not view.readable(snap.CLASS, "", "whether GatewayClasses exist"):
+            if entry.gateway.existing or not view.readable(snap.CLASS):
                 continue
             place = Place(f"GatewayClass {name}", f"{entry.at}.gateway.class_name", entry.name)
             if name not in known:

@@ -123,7 +123,7 @@ def _no_parent(view: View, table: Table, parent: Parent) -> None:
             f"Gateway {parent.namespace}/{parent.name}",
         )
         return
-    if live is not None or not view.readable(key, parent.namespace, "whether the Gateway of a route exists"):
+    if live is not None or not view.readable(key, parent.namespace):
         return
     same = sorted(owner for api, owner, name in view.live_gateways if api == table.api and name == parent.name)
     cure = "Create it, or name one that exists."
@@ -211,10 +211,12 @@ def _rule_fits(view: View, table: Table, rule: Rule, found: list[tuple[Parent, l
 
 def unused(view: View) -> None:
     """Listeners without a route: 404, and for TCP and TLS passthrough no listener at all."""
+    routes = {"istio": [snap.VIRTUAL_SERVICE], "gateway_api": snap.ROUTES}
     for listener in view.listeners:
         if (
             listener.ours
             or not view.survey
+            or not all(view.readable(kind) for kind in routes[listener.api])
             or listener.redirects
             or listener.mode in ("AUTO_PASSTHROUGH", "ISTIO_MUTUAL")
         ):
@@ -430,8 +432,9 @@ def redirects(view: View) -> None:
         for one in view.listeners
         if one.takes == "http" and one.encrypted
     ]
+    complete = all(view.readable(kind) for kind in (snap.GATEWAY, snap.API_GATEWAY, snap.SERVICE, snap.POD))
     for listener in view.listeners:
-        if listener.redirects and not view.static and view.concerns(listener.place):
+        if listener.redirects and complete and view.concerns(listener.place):
             for name in (name for _owner, name in listener.hosts if not _served(secure, name, 443)):
                 view.add(
                     "redirect-nowhere",
@@ -446,7 +449,7 @@ def redirects(view: View) -> None:
             continue
         for rule in use.rules:
             if rule.redirect is not None:
-                _redirect(view, use, rule, rule.redirect, secure)
+                _redirect(view, use, rule, rule.redirect, secure if complete else None)
 
 
 def _served(secure: _Secure, name: str, port: int) -> bool:
@@ -455,7 +458,7 @@ def _served(secure: _Secure, name: str, port: int) -> bool:
     return any(covers(host, name) or (name.startswith("*") and covers(name, host)) for host in hosts)
 
 
-def _redirect(view: View, use: Use, rule: Rule, sends: tuple[str, str, int], secure: _Secure) -> None:
+def _redirect(view: View, use: Use, rule: Rule, sends: tuple[str, str, int], secure: _Secure | None) -> None:
     scheme, host, port = sends[0], sends[1].lower(), sends[2]
     here = "https" if use.listener.encrypted else "http"
     names = [name for name in use.names if "*" in name or any(_for_host(one, name) for one in rule.requests)]
@@ -471,7 +474,7 @@ def _redirect(view: View, use: Use, rule: Rule, sends: tuple[str, str, int], sec
             "clients go in a circle.",
             "Change the scheme, the hostname, the port or the path.",
         )
-    elif not view.static and scheme == "https" and here == "http" and not host:
+    elif secure is not None and scheme == "https" and here == "http" and not host:
         lost = [name for name in names if "*" not in name and not _served(secure, name, number)]
         if lost:
             view.add(

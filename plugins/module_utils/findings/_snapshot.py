@@ -49,6 +49,8 @@ API_GATEWAY, CLASS, GRANT = (GATEWAY_API, "Gateway"), (GATEWAY_API, "GatewayClas
 BACKEND_TLS = (GATEWAY_API, "BackendTLSPolicy")
 ROUTES = tuple((GATEWAY_API, kind) for kind in ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"))
 
+KUBE_PROXY = "kube-system/kube-proxy"
+
 # Plural and versions, the one that Istio reads first
 _LISTED: dict[Key, tuple[str, tuple[str, ...]]] = {
     NAMESPACE: ("namespaces", ("v1",)),
@@ -160,7 +162,8 @@ def _fits(certificate: bytes, key: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A cluster at one moment. `unread` holds, by kind, the namespaces that may not be read; empty text for all.
+    """A cluster at one moment. `unread` holds, by kind, the namespaces that may not be read, empty text for all; of
+    ConfigMaps NAMESPACE/NAME.
 
     `secrets` are by (namespace, name); `elsewhere` are missing Secrets that lie in another namespace. `dns` holds what
     names resolve to: () for nothing, and no entry where there was no answer to what was `asked`. `meshes` are the mesh
@@ -184,7 +187,7 @@ class Snapshot:
         return self.objects.get(key, ())
 
     def readable(self, key: Key, namespace: str = "") -> bool:
-        """Whether a kind could be read there."""
+        """Whether a kind could be read there, or a ConfigMap (NAMESPACE/NAME)."""
         hidden = self.unread.get(key, frozenset())
         return "" not in hidden and namespace not in hidden
 
@@ -268,6 +271,8 @@ class _Reader:
                 return None
             if refused.status not in (401, 403):
                 raise
+        if not self._is_served(key):
+            return None
         found: list[Manifest] = []
         asked = self.namespaces if key not in (NAMESPACE, NODE, CLASS) else set()
         for namespace in sorted(asked):
@@ -280,6 +285,14 @@ class _Reader:
         if not asked or asked == self.unread.get(key):
             self.unread.setdefault(key, set()).add("")
         return found
+
+    def _is_served(self, key: Key) -> bool:
+        """Whether there is anything to read: rights are asked for before whether a kind exists."""
+        group, kind = key
+        try:
+            return not group or kind in self.cluster.served(group)
+        except RefusedError:
+            return True
 
     def _pages(self, path: str, query: Mapping[str, str]) -> list[Manifest]:
         found: list[Manifest] = []
@@ -380,26 +393,25 @@ class _Reader:
 
     def configuration(self) -> None:
         """Read the mesh configuration of each istiod, and kube-proxy's."""
-        places = {("istio-system", "istio", "default")}
+        places = {("istio-system", "default")}
         for pod in self.objects[POD]:
             labels = pod["metadata"].get("labels") or {}
             if labels.get("app") == "istiod":
-                revision = labels.get("istio.io/rev") or "default"
-                name = "istio" if revision == "default" else f"istio-{revision}"
-                places.add((pod["metadata"]["namespace"], name, revision))
-        for namespace, name, revision in sorted(places):
-            data = self._config_map(namespace, name)
+                places.add((pod["metadata"]["namespace"], labels.get("istio.io/rev") or "default"))
+        for namespace, revision in sorted(places):
+            data = self._config_map(mesh_config(namespace, revision))
             if data is not None:
                 self.meshes[namespace, revision] = _mapping(data.get("mesh"))
-        data = self._config_map("kube-system", "kube-proxy")
+        data = self._config_map(KUBE_PROXY)
         self.kube_proxy = _mapping((data or {}).get("config.conf"))
 
-    def _config_map(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+    def _config_map(self, place: str) -> Mapping[str, Any] | None:
+        namespace, _slash, name = place.partition("/")
         try:
             found, _status = self.cluster.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
         except RefusedError as refused:
             if refused.status in (401, 403):
-                self.unread.setdefault(CONFIG_MAP, set()).add(namespace)
+                self.unread.setdefault(CONFIG_MAP, set()).add(place)
             elif refused.status != 404:
                 raise
             return None
@@ -472,6 +484,11 @@ class _Reader:
             found |= {name for name in entry.hostnames if not name.startswith("*")}
             found |= {backend.fqdn for backend, _at in backends_of(entry) if backend.outside and not backend.address}
         return {name for name in found if not _reserved(name)}
+
+
+def mesh_config(namespace: str, revision: str) -> str:
+    """Return the ConfigMap (NAMESPACE/NAME) with the mesh configuration of an istiod."""
+    return f"{namespace}/istio" if revision == "default" else f"{namespace}/istio-{revision}"
 
 
 def _reserved(name: str) -> bool:

@@ -94,7 +94,7 @@ def _lookups(view: View, listener: Listener) -> list[tuple[str, str]]:
 
 def secret(view: View, listener: Listener, namespace: str, name: str) -> None:
     """One Secret that a listener needs, where istiod looks for it."""
-    if not view.readable(snap.SECRET, namespace, "whether certificates are there and can be used"):
+    if not view.readable(snap.SECRET, namespace):
         return
     shown = f"Secret {namespace}/{name}"
     foreign = listener.api == "gateway_api" and not listener.ours and namespace != listener.namespace
@@ -188,7 +188,9 @@ def _missing(view: View, listener: Listener, namespace: str, name: str) -> None:
 
 
 def granted(view: View, kind: str, source: str, wanted: str, namespace: str, name: str) -> bool:
-    """Whether a ReferenceGrant lets objects of a kind and namespace name an object elsewhere."""
+    """Whether a ReferenceGrant lets objects of a kind and namespace name an object elsewhere, or may do so unread."""
+    if not view.readable(snap.GRANT, namespace):
+        return True
     for grant in view.snapshot.items(snap.GRANT):
         spec = grant.get("spec") or {}
         if grant["metadata"]["namespace"] != namespace:
