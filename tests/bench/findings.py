@@ -97,10 +97,7 @@ def table(found: Json) -> str:
         if one.family != family:
             family = one.family
             lines += ["", f"## {family.replace('_', ' ').capitalize()}", ""]
-            lines += [
-                "| set-up | finding | client sees | analyze | dry run | cured |",
-                "| --- | --- | --- | --- | --- | --- |",
-            ]
+            lines += COLUMNS.splitlines()
         told = found[one.name]
         mark = one.expect if _told(one, told, "ours") else f"{one.expect} (missed)"
         reports = ", ".join(one.reports)

@@ -16,6 +16,7 @@ from typing import Any
 from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot as snap
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._backends import services_of
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._reading import DEPLOYED
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._snapshot import Key
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._view import Bound, View, target_of
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._world import (
     ERROR,
@@ -82,7 +83,7 @@ def ignored(view: View) -> None:
             continue
 
         def hidden(namespace: str, chosen: Sequence[Mapping[str, Any]] = tuple(selectors)) -> bool:
-            return not any(labels_match(one, view.labels_of(namespace)) for one in chosen)
+            return not any(view.chooses(one, namespace) for one in chosen)
 
         used: list[tuple[str, Place, str]] = []
         if view.concerns(bound.listener.place):
@@ -139,7 +140,11 @@ def revisions(view: View) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What is known of the requests of one exposure where a policy looks at them."""
+    """What is known of the requests of one exposure where a policy looks at them.
+
+    `domains` are the trust domains that count as that of `principal`, none where any may. `port` is 0 where it isn't
+    known.
+    """
 
     http: bool
     port: int
@@ -147,6 +152,7 @@ class _Request:
     namespace: str | None
     principal: str | None
     jwt: bool
+    domains: tuple[str, ...] = ()
 
 
 def _policies(view: View) -> None:
@@ -159,7 +165,7 @@ def _policies(view: View) -> None:
         for bound in view.bound_to[id(use.listener)]:
             workload = bound.workload
             pods, port = workload.pods, bound.ports[0] if bound.ports else 0
-            tokens = _checks_tokens(view, workload.namespace, workload.labels)
+            tokens = _checks_tokens(view, workload, workload.namespace, workload.labels)
             request = _Request(use.listener.takes == "http", port, use.names, None, None, tokens)
             _judge(view, use.table, bound.workload, bound.workload.namespace, pods, request, told)
             for target, service in services_of(view, [use.table]):
@@ -183,20 +189,21 @@ def _inner(
     ports = [port for port in service["spec"].get("ports") or () if number in (None, port["port"])]
     end = next((target_of(port, [pod]) for port in ports), None)
     account = next((str(one["spec"].get("serviceAccountName") or "default") for one in bound.workload.pods), "default")
-    domain = str(view.mesh(bound.workload).get("trustDomain") or "cluster.local")
+    mesh = view.mesh(bound.workload)
+    domain = str(mesh.get("trustDomain") or _LOCAL)
     principal = f"{domain}/ns/{bound.workload.namespace}/sa/{account}"
     labels = pod["metadata"].get("labels") or {}
-    jwt = _checks_tokens(view, pod["metadata"]["namespace"], labels)
-    return _Request(http, end or 0, hosts, bound.workload.namespace, principal, jwt)
+    jwt = _checks_tokens(view, bound.workload, pod["metadata"]["namespace"], labels)
+    domains = (domain, _LOCAL, *map(str, mesh.get("trustDomainAliases") or ()))
+    if not view.knows_mesh(bound.workload):
+        domains = ()
+    return _Request(http, end or 0, hosts, bound.workload.namespace, principal, jwt, domains)
 
 
-def _checks_tokens(view: View, namespace: str, labels: Mapping[str, str]) -> bool:
-    for one in view.snapshot.items(snap.REQUEST_AUTHENTICATION):
-        space = one["metadata"]["namespace"]
-        selector = ((one.get("spec") or {}).get("selector") or {}).get("matchLabels")
-        if (space == namespace and selects(selector, labels)) or (space == "istio-system" and not selector):
-            return True
-    return False
+def _checks_tokens(view: View, workload: Workload, namespace: str, labels: Mapping[str, str]) -> bool:
+    kind = snap.REQUEST_AUTHENTICATION
+    readable = all(view.readable(kind, space) for space in (namespace, view.root_namespace(workload)))
+    return not readable or any(True for _one in _applied(view, kind, namespace, labels, workload))
 
 
 def _judge(
@@ -213,7 +220,7 @@ def _judge(
     labels = pods[0]["metadata"].get("labels") or {}
     where = workload.shown if request.principal is None else f"pods of namespace {namespace}"
     allowing: list[Manifest] = []
-    for policy in _applied(view, namespace, labels, view.root_namespace(workload)):
+    for policy in _applied(view, snap.AUTHORIZATION, namespace, labels, workload):
         spec = policy.get("spec") or {}
         action, rules = spec.get("action") or "ALLOW", spec.get("rules") or ()
         key = (table.place.exposure or table.place.object, shown(policy), where)
@@ -228,7 +235,7 @@ def _judge(
                 else "it fits all"
             )
             _deny(view, table, where, policy, f"{shown(policy)} denies every request at {where}: {reason}.", request)
-        elif action == "CUSTOM" and key not in told:
+        elif action == "CUSTOM" and key not in told and view.knows_mesh(workload):
             name = str((spec.get("provider") or {}).get("name") or "")
             providers = {str(one.get("name")) for one in view.mesh(workload).get("extensionProviders") or ()}
             if name not in providers and any(_may(rule or {}, request) for rule in rules):
@@ -285,10 +292,13 @@ def _why(policies: Sequence[Manifest], request: _Request) -> str:
     return ""
 
 
-def _applied(view: View, namespace: str, labels: Mapping[str, str], root: str) -> Iterator[Manifest]:
-    for policy in view.snapshot.items(snap.AUTHORIZATION):
+def _applied(
+    view: View, kind: Key, namespace: str, labels: Mapping[str, str], gateway: Workload
+) -> Iterator[Manifest]:  # fmt: skip
+    """Return the policies of a kind for pods, in their namespace or the root, which is that of the gateway's mesh."""
+    for policy in view.snapshot.items(kind):
         space, spec = policy["metadata"]["namespace"], policy.get("spec") or {}
-        if space not in (namespace, root):
+        if space not in (namespace, view.root_namespace(gateway)):
             continue
         references = spec.get("targetRefs") or ([spec["targetRef"]] if spec.get("targetRef") else [])
         if references:
@@ -299,6 +309,8 @@ def _applied(view: View, namespace: str, labels: Mapping[str, str], root: str) -
             yield policy
 
 
+_LOCAL = "cluster.local"
+"""The trust domain that every mesh takes for its own."""
 _OPERATIONS = ("hosts", "notHosts", "methods", "notMethods", "paths", "notPaths")
 
 
@@ -336,7 +348,7 @@ def _may(rule: Mapping[str, Any], request: _Request) -> bool:
 
 def _operation(operation: Mapping[str, Any], request: _Request) -> bool:
     ports = [str(port) for port in operation.get("ports") or ()]
-    if ports and str(request.port) not in ports:
+    if ports and request.port and str(request.port) not in ports:
         return False
     if str(request.port) in [str(port) for port in operation.get("notPorts") or ()]:
         return False
@@ -357,12 +369,22 @@ def _source(source: Mapping[str, Any], request: _Request) -> bool:
     """At the gateway clients have no identity; behind it the gateway's own is known."""
     if request.principal is None:
         return not (source.get("principals") or source.get("namespaces") or source.get("serviceAccounts"))
-    if source.get("principals") and not any(_fits(one, request.principal) for one in source["principals"]):
+    if source.get("principals") and not any(_is_principal(one, request) for one in source["principals"]):
         return False
     if source.get("namespaces") and not any(_fits(one, request.namespace or "") for one in source["namespaces"]):
         return False
-    denied = [*(source.get("notPrincipals") or ()), *(source.get("notNamespaces") or ())]
-    return not any(_fits(one, request.principal) or _fits(one, request.namespace or "") for one in denied)
+    return not any(_is_principal(one, request) for one in source.get("notPrincipals") or ()) and not any(
+        _fits(one, request.namespace or "") for one in source.get("notNamespaces") or ()
+    )
+
+
+def _is_principal(pattern: str, request: _Request) -> bool:
+    """Compare with the gateway's identity; all trust domains of the mesh are one (pilot/pkg/security/trustdomain)."""
+    principal = request.principal or ""
+    domain, _slash, rest = pattern.partition("/")
+    if pattern.count("/") == 4 and (not request.domains or any(_fits(domain, one) for one in request.domains)):
+        return _fits(rest, principal.partition("/")[2])
+    return _fits(pattern, principal)
 
 
 def _fits(pattern: str, value: str) -> bool:
@@ -391,7 +413,8 @@ def _always(rule: Mapping[str, Any], request: _Request) -> bool:
         operation = dict(entry.get("operation") or {})
         if not request.http:
             operation = {key: value for key, value in operation.items() if key not in _OPERATIONS}
-        if not _operation({key: operation[key] for key in ("ports", "notPorts") if key in operation}, request):
+        by_port = {key: operation[key] for key in ("ports", "notPorts") if key in operation}
+        if by_port and not (request.port and _operation(by_port, request)):
             return False
         rest = set(operation) - {"ports", "notPorts"}
         hosts = [str(host) for host in operation.get("hosts") or ()]
@@ -471,9 +494,7 @@ def _lets_in(view: View, rule: Mapping[str, Any], namespace: str, port: int, sou
         return False
     for peer in peers:
         spaces = peer.get("namespaceSelector")
-        there = (
-            source.namespace == namespace if spaces is None else labels_match(spaces, view.labels_of(source.namespace))
-        )
+        there = source.namespace == namespace if spaces is None else view.chooses(spaces, source.namespace)
         if there and labels_match(peer.get("podSelector"), source.labels):
             return True
     return False
@@ -490,8 +511,7 @@ def _port_in(one: Mapping[str, Any], port: int) -> bool:
 
 
 def gateways(view: View) -> None:
-    """EnvoyFilters on the gateway, whose effect can't be foreseen, and PROXY protocol, which plain clients don't "
-    "speak."""
+    """EnvoyFilters on a gateway, whose effect can't be foreseen, and PROXY protocol, which kube-proxy doesn't send."""
     told: set[str] = set()
     for bound in view.bound:
         if not view.concerns(bound.listener.place) or bound.workload.shown in told:
@@ -517,15 +537,16 @@ def gateways(view: View) -> None:
                     "If something fails that is sound here, look there first.",
                     cluster=True,
                 )
-        if _proxy_protocol(view, bound.workload):
+        # Edges outside the cluster aren't among these, and may send it
+        if view.edges and _proxy_protocol(view, bound.workload):
             view.add(
                 "proxy-protocol",
                 WARNING,
                 Place(bound.workload.shown),
-                f"{bound.workload.shown} expect PROXY protocol on every connection: clients that come without it, "
-                "through kube-proxy, are cut off.",
-                "Put a forwarder that sends it in front (edgeway_proxy_protocol, with edgeway_forwarding: haproxy), "
-                "or unset gatewayTopology.proxyProtocol.",
+                f"{bound.workload.shown} expect PROXY protocol on every connection, and kube-proxy, which serves the "
+                f"VIP on {', '.join(view.edges)}, sends none: clients are cut off.",
+                "Put a forwarder that sends it on edges outside the cluster (edgeway_proxy_protocol, with "
+                "edgeway_forwarding: haproxy), or unset gatewayTopology.proxyProtocol.",
                 cluster=True,
             )
 

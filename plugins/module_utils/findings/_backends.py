@@ -26,6 +26,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings._world impo
     selects,
     shown,
     strict_peer,
+    takes_mutual_tls,
 )
 from ansible_collections.edgeway.istio.plugins.module_utils.model._rules import destination_rules
 
@@ -79,6 +80,8 @@ def _used(view: View) -> Iterator[_Used]:
             continue
         uses = view.uses_of_table[id(table)]
         for rule in table.rules:
+            if table.mesh and not any(one.place == rule.place for use in uses for one in use.rules):
+                continue  # sidecars alone take it, and they look for rules elsewhere
             for target in rule.targets:
                 key = (target.host, target.port, target.subset, target.place.object, target.place.exposure, rule.family)
                 used = found.setdefault(key, _Used(target, table, rule))
@@ -109,7 +112,7 @@ def _service(view: View, used: _Used) -> Manifest | None:
     if target.service:
         service = view.services.get((target.namespace, target.service))
         known = service is not None or _entry(view, target.host)
-        if not known and view.readable(snap.SERVICE, target.namespace, "whether backends exist"):
+        if not known and view.readable(snap.SERVICE, target.namespace):
             _missing(view, target)
         return service
     if not _entry(view, target.host):
@@ -118,7 +121,9 @@ def _service(view: View, used: _Used) -> Manifest | None:
 
 
 def _entry(view: View, host: str) -> bool:
-    """Whether a ServiceEntry makes a host known."""
+    """Whether a ServiceEntry makes a host known, or may do so unread."""
+    if not view.readable(snap.SERVICE_ENTRY):
+        return True
     for entry in view.snapshot.items(snap.SERVICE_ENTRY):
         for name in (entry.get("spec") or {}).get("hosts") or ():
             if name.lower() == host.lower() or (name.startswith("*") and host.lower().endswith(name[1:].lower())):
@@ -240,7 +245,7 @@ def _external(view: View, used: _Used, service: Manifest) -> None:
 
 def _endpoints(view: View, used: _Used, service: Manifest, port: Manifest) -> None:
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
-    if not view.readable(snap.SLICE, namespace, "whether backends are ready"):
+    if not view.readable(snap.SLICE, namespace):
         return
     slices = view.slices.get((namespace, name), [])
     ready = [
@@ -355,7 +360,16 @@ def _protocol(view: View, used: _Used, service: Manifest, port: Manifest) -> Non
 
 
 def _originates(view: View, used: _Used, port: Manifest) -> bool:
-    """Whether a DestinationRule makes the gateway speak TLS to a port."""
+    """Whether a DestinationRule or a BackendTLSPolicy makes the gateway speak TLS to a port, or may do so unread."""
+    if not (_knows_rules(view, used) and view.readable(snap.BACKEND_TLS, used.target.namespace)):
+        return True
+    for one in view.snapshot.items(snap.BACKEND_TLS):
+        ignored = (one["metadata"].get("annotations") or {}).get("istio.io/ignore-policy-attachment") == "true"
+        for reference in (one.get("spec") or {}).get("targetRefs") or ():
+            named = (one["metadata"]["namespace"], reference.get("kind"), reference.get("name"))
+            section = reference.get("sectionName") in (None, "", port.get("name"))
+            if not ignored and section and named == (used.target.namespace, "Service", used.target.service):
+                return True
     for policy in _policies(view, used):
         tls = dict(policy.get("tls") or {})
         for level in policy.get("portLevelSettings") or ():
@@ -367,7 +381,9 @@ def _originates(view: View, used: _Used, port: Manifest) -> bool:
 
 
 def _upgrades(view: View, used: _Used) -> bool:
-    """Whether HTTP/2 is spoken whatever the port is called."""
+    """Whether HTTP/2 is spoken whatever the port is called, or may be by an unread DestinationRule."""
+    if not _knows_rules(view, used):
+        return True
     for entry in view.model.exposures if view.model is not None else ():
         if entry.name == used.table.place.exposure and entry.traffic is not None and entry.traffic.http2:
             return True
@@ -424,6 +440,11 @@ def _spaces(view: View, used: _Used) -> Iterator[tuple[str, str]]:
     yield from sorted(seen or {(space, "istio-system") for space in used.spaces})
 
 
+def _knows_rules(view: View, used: _Used) -> bool:
+    """Whether all DestinationRules that count are known; which do is a matter of the gateway's namespace."""
+    return view.readable(snap.DESTINATION_RULE, used.target.namespace) and any(True for _one in _spaces(view, used))
+
+
 def _governing(view: View, used: _Used) -> list[Manifest]:
     found: list[Manifest] = []
     for space, root in _spaces(view, used):
@@ -451,7 +472,7 @@ def _rules(view: View, used: _Used, service: Manifest | None) -> None:
 
 def _subset(view: View, used: _Used, service: Manifest | None) -> None:
     target = used.target
-    if not view.readable(snap.DESTINATION_RULE, target.namespace, "whether subsets are defined"):
+    if not _knows_rules(view, used):
         return
     labels: Mapping[str, str] | None = None
     rules = [] if target.place.ours else _governing(view, used)
@@ -488,7 +509,7 @@ def _subset(view: View, used: _Used, service: Manifest | None) -> None:
             *(shown(rule) for rule in rules),
         )
         return
-    if labels is None or service is None or not view.readable(snap.POD, target.namespace, "whether subsets have pods"):
+    if labels is None or service is None or not view.readable(snap.POD, target.namespace):
         return
     pods = view.pods_of_service(service)
     if pods and not any(selects(labels, pod["metadata"].get("labels")) and is_ready(pod) for pod in pods):
@@ -510,18 +531,19 @@ def _mutual(view: View, used: _Used, service: Manifest) -> None:
     if not pods:
         return
     with_sidecar = [pod for pod in pods if injected(pod)]
+    without = [pod for pod in pods if not takes_mutual_tls(pod)]
     for rule in _governing(view, used):
         tls = ((rule.get("spec") or {}).get("trafficPolicy") or {}).get("tls") or {}
         for level in ((rule.get("spec") or {}).get("trafficPolicy") or {}).get("portLevelSettings") or ():
             if (level.get("port") or {}).get("number") == used.target.port and "tls" in level:
                 tls = level["tls"] or {}
         mode = tls.get("mode")
-        if mode == "ISTIO_MUTUAL" and len(with_sidecar) < len(pods):
+        if mode == "ISTIO_MUTUAL" and without:
             view.add(
                 "mtls-clash",
                 ERROR,
                 used.target.place,
-                f"{shown(rule)} makes the gateway speak Istio's mutual TLS, and {len(pods) - len(with_sidecar)} of "
+                f"{shown(rule)} makes the gateway speak Istio's mutual TLS, and {len(without)} of "
                 f"{len(pods)} pods of {shown(service)} have no sidecar to understand it.",
                 "Leave tls out of the rule: Istio finds out by itself. Or inject sidecars.",
                 shown(rule),

@@ -24,6 +24,9 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings._world impo
 )
 from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import backends_of
 
+_V1_ALONE = {"TLSRoute": (1, 30), "TCPRoute": (1, 31)}
+"""From which release on Istio reads no other version of them (istio/istio#59309, istio/istio#60766)."""
+
 
 def check(view: View) -> None:
     """Look at what is around the gateways."""
@@ -36,6 +39,7 @@ def check(view: View) -> None:
     istiod(view)
     classes(view)
     conditions(view)
+    versions(view)
     grants(view)
 
 
@@ -179,13 +183,15 @@ def names(view: View) -> None:
                     f"`{hostname}` has no address in DNS: clients don't find it.",
                     f"Add a record that points to {', '.join(sorted(vips))}.",
                 )
-            elif not vips & set(answer):
+            elif set(answer) - vips:
+                elsewhere = ", ".join(address for address in answer if address not in vips)
+                part = "" if vips.isdisjoint(answer) else " too, where a part of the clients goes"
                 view.add(
                     "dns-elsewhere",
                     WARNING,
                     place,
-                    f"`{hostname}` points to {', '.join(answer)}, and the VIP is {', '.join(sorted(vips))}.",
-                    "Point the record to the VIP, or silence this where another device forwards to it.",
+                    f"`{hostname}` points to {elsewhere}{part}, and the VIP is {', '.join(sorted(vips))}.",
+                    "Point the record to the VIP alone, or silence this where another device forwards to it.",
                 )
         for backend, at in backends_of(entry):
             answer = view.snapshot.dns.get(backend.fqdn) if backend.outside else None
@@ -252,7 +258,7 @@ def classes(view: View) -> None:
     if view.model is not None and view.model.api == "gateway_api":
         for entry in view.model.exposures:
             name = entry.gateway.class_name
-            if entry.gateway.existing or not view.readable(snap.CLASS, "", "whether GatewayClasses exist"):
+            if entry.gateway.existing or not view.readable(snap.CLASS):
                 continue
             place = Place(f"GatewayClass {name}", f"{entry.at}.gateway.class_name", entry.name)
             if name not in known:
@@ -321,15 +327,28 @@ def conditions(view: View) -> None:
                             f"{shown(route)} isn't {kind} ({bad.get('reason')}): {bad.get('message')}",
                             "Mend what the condition says.",
                         )
-            version = str(route["apiVersion"]).rpartition("/")[2]
-            if key in (snap.ROUTES[2], snap.ROUTES[3]) and version != "v1":
-                view.add(
-                    "route-api-old",
-                    ERROR,
-                    Place(shown(route)),
-                    f"{key[1]} is served as {version} only, which this Istio ignores.",
-                    "Install newer Gateway API CRDs (TLSRoute is v1 from 1.5, TCPRoute from 1.6).",
-                )
+
+
+def versions(view: View) -> None:
+    """Routes in versions that Istio doesn't read any more."""
+    for table in view.tables:
+        since = _V1_ALONE.get(table.kind)
+        if since is None or not view.concerns(table.place):
+            continue
+        written = [table.object["apiVersion"]] if table.object else view.snapshot.served.get(table.kind, ())
+        there = [str(one).rpartition("/")[2] for one in written]
+        releases = [view.release(workload) for workload in view.workloads_of(table)]
+        reads = [one is not None and one[:2] < since for one in releases]
+        if not there or "v1" in there or (reads and all(reads)):
+            continue
+        known = bool(releases) and None not in releases
+        view.add(
+            "route-api-old",
+            ERROR if known else WARNING,
+            table.place,
+            f"{table.kind} is served as {there[0]} only, which Istio ignores from {since[0]}.{since[1]} on.",
+            "Install newer Gateway API CRDs (TLSRoute is v1 from 1.5, TCPRoute from 1.6).",
+        )
 
 
 def _condition(manifest: Manifest, found: object, kind: str) -> Manifest | None:
@@ -349,7 +368,7 @@ def grants(view: View) -> None:
             table = table_of_route(route)
             for rule in table.rules:
                 for target in rule.targets:
-                    if not target.service or target.namespace == table.namespace:
+                    if not target.granted or target.namespace == table.namespace:
                         continue
                     if not granted(view, route["kind"], table.namespace, "Service", target.namespace, target.service):
                         view.add(

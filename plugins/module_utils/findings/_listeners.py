@@ -112,7 +112,8 @@ def pods(view: View) -> None:
             continue
         told.add(key)
         if not chosen:
-            if view.readable(snap.POD, listener.namespace, "whether a gateway takes what is published"):
+            chooses = [snap.POD] if listener.selector is not None else [snap.POD, snap.SERVICE]
+            if all(view.readable(kind, listener.namespace) for kind in chooses):
                 _nobody(view, listener)
         elif not any(workload.ready for workload in chosen):
             _not_ready(view, listener, chosen)
@@ -212,6 +213,8 @@ def ports(view: View) -> None:
         listener, workload = bound.listener, bound.workload
         if not view.concerns(listener.place) or listener.deployed:
             continue
+        if not view.readable(snap.SERVICE, workload.namespace):
+            continue
         if not bound.ports:
             _unknown_port(view, bound)
             continue
@@ -238,8 +241,7 @@ def ports(view: View) -> None:
                 "Choose another port or targetPort.",
                 *_names(workload),
             )
-        if view.readable(snap.SERVICE, workload.namespace, "which ports lead to the gateway"):
-            _reached(view, bound)
+        _reached(view, bound)
 
 
 def _names(workload: Workload) -> list[str]:
@@ -271,6 +273,8 @@ def _reached(view: View, bound: Bound) -> None:
             if port.get("protocol", "TCP") == "TCP"
         )
     ]
+    if not leading and _on_the_node(bound):
+        return
     if not leading:
         node_port = next(
             (
@@ -292,7 +296,7 @@ def _reached(view: View, bound: Bound) -> None:
             cure = f"Write {port['port']}: Gateways name the Service's port, not the nodePort."
         view.add("port-not-on-service", ERROR, listener.port_at, reason, cure, *_names(workload))
         return
-    if listener.ours and all(_inside(service) for service in leading):
+    if listener.ours and all(_inside(service) for service in leading) and not _on_the_node(bound):
         view.add(
             "service-inside",
             WARNING,
@@ -318,6 +322,19 @@ def _reached(view: View, bound: Bound) -> None:
             "Give all of them the same targetPort.",
             *found.values(),
         )
+
+
+def _on_the_node(bound: Bound) -> bool:
+    """Whether clients reach the pods without a Service: through the node's network, or a port of the node."""
+    specs = [pod.get("spec") or {} for pod in bound.workload.pods]
+    held = {
+        port.get("containerPort")
+        for spec in specs
+        for container in spec.get("containers") or ()
+        for port in container.get("ports") or ()
+        if port.get("hostPort")
+    }
+    return any(spec.get("hostNetwork") for spec in specs) or bool(held & set(bound.ports))
 
 
 def _inside(service: Manifest) -> bool:
@@ -409,6 +426,7 @@ def _same_name(
 
 def services(view: View) -> None:
     """Ports of Services that lead to gateway pods where nobody listens, and names of ports that no pod has."""
+    complete = view.readable(snap.GATEWAY) and view.readable(snap.API_GATEWAY)
     for workload in view.workloads:
         listening = {
             port for bound in view.bound if bound.workload.key == workload.key for port in bound.ports
@@ -429,7 +447,7 @@ def services(view: View) -> None:
                         "Write the number, or name the container's port so.",
                         cluster=_of_list(view, service),
                     )
-                elif target not in listening and port["port"] not in _INSTALLED:
+                elif target not in listening and port["port"] not in _INSTALLED and complete:
                     view.add(
                         "port-without-listener",
                         WARNING,

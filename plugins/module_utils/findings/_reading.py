@@ -42,6 +42,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import
 DOMAIN = "cluster.local"
 CONTROLLER = "istio.io/gateway-controller"
 DEPLOYED = "gateway.networking.k8s.io/gateway-name"
+_MESH = "mesh"
 _HTTP = ("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "HTTP_PROXY", "HTTP1.1")
 _ROUTES = {"HTTPRoute": "http", "GRPCRoute": "http", "TLSRoute": "tls", "TCPRoute": "tcp"}
 
@@ -200,7 +201,6 @@ def listeners_of_gateway(gateway: Manifest) -> Iterator[Listener]:
         redirect = bool(tls.get("httpsRedirect"))
         ended = bool(tls) and protocol not in _HTTP
         at = f"spec.servers[{index}]"
-        names = tls.get("credentialNames") or ([tls["credentialName"]] if tls.get("credentialName") else [])
         yield Listener(
             "istio",
             namespace,
@@ -215,7 +215,8 @@ def listeners_of_gateway(gateway: Manifest) -> Iterator[Listener]:
             tuple(_scoped(str(host), namespace) for host in server.get("hosts") or ()),
             # A mode that isn't written is the first of the enumeration, PASSTHROUGH
             str(tls.get("mode") or "PASSTHROUGH") if ended else "",
-            tuple(_credential(str(one)) for one in names),
+            tuple(credentials_of(tls)),
+            str(tls.get("caCertCredentialName") or ""),
             tuple(str(tls[key]) for key in ("serverCertificate", "privateKey", "caCertificates") if tls.get(key)),
             redirect,
             dict(spec.get("selector") or {}),
@@ -232,6 +233,18 @@ def _scoped(host: str, namespace: str) -> tuple[str, str]:
     return ({".": namespace}.get(owner, owner) if slash else "*", name)
 
 
+def credentials_of(tls: Manifest) -> Iterator[tuple[str, str]]:
+    """Return the Secrets of a server's certificates: (namespace or empty, name)."""
+    for name in tls.get("credentialNames") or [tls.get("credentialName") or ""]:
+        if name and is_secret(str(name)):
+            yield _credential(str(name))
+
+
+def is_secret(name: str) -> bool:
+    """Whether a credentialName is a Secret's, and not builtin:// or one of another server of certificates."""
+    return name.partition("://")[1] == "" or name.startswith("kubernetes://")
+
+
 def _credential(name: str) -> tuple[str, str]:
     """Return (namespace or empty, name) of a credentialName, which may be kubernetes://NAME or NAMESPACE/NAME."""
     plain = name.partition("://")[2] or name
@@ -244,15 +257,19 @@ def table_of_virtual_service(service: Manifest, others: Mapping[tuple[str, str],
     namespace = service["metadata"]["namespace"]
     spec = service.get("spec") or {}
     holder = shown(service)
+    gateways = [str(name) for name in spec.get("gateways") or (_MESH,)]
     parents = [
-        Parent(*gateway_reference(str(name), namespace), Place(holder, f"spec.gateways[{index}]"))
-        for index, name in enumerate(spec.get("gateways") or ())
-        if name != "mesh"
+        Parent(*gateway_reference(name, namespace), Place(holder, f"spec.gateways[{index}]"))
+        for index, name in enumerate(gateways)
+        if name != _MESH
     ]
     rules: list[Rule] = []
     for family in ("http", "tls", "tcp"):
         for index, entry in enumerate(spec.get(family) or ()):
             rules.extend(_rules(entry, family, Place(holder, f"spec.{family}[{index}]"), namespace, others))
+    mesh = _MESH in gateways
+    if mesh:
+        rules = [one for rule in rules for one in _at_gateways(rule)]
     return Table(
         "istio",
         "VirtualService",
@@ -266,7 +283,19 @@ def table_of_virtual_service(service: Manifest, others: Mapping[tuple[str, str],
         exported(spec.get("exportTo"), namespace),
         made(service),
         service,
+        mesh,
     )
+
+
+def _at_gateways(rule: Rule) -> Iterator[Rule]:
+    """Return a rule of a VirtualService that sidecars take too, without the requests that are theirs alone."""
+    requests = tuple(
+        replace(one, gateways=tuple(name for name in one.gateways if name != _MESH))
+        for one in rule.requests
+        if set(one.gateways) != {_MESH}
+    )
+    if requests:
+        yield replace(rule, requests=requests)
 
 
 def gateway_reference(name: str, namespace: str) -> tuple[str, str]:
@@ -300,16 +329,10 @@ def service_of(host: str) -> tuple[str, str]:
 def _rules(
     entry: Manifest, family: str, place: Place, namespace: str, others: Mapping[tuple[str, str], Manifest]
 ) -> list[Rule]:  # fmt: skip
-    matches = entry.get("match") or ()
-    if family == "http":
-        requests = tuple(_request(match or {}, f"{place.path}.match[{i}]") for i, match in enumerate(matches))
-    else:
-        requests = tuple(
-            Request(port=match.get("port"), gateways=_gateways(match, namespace), at=f"{place.path}.match[{i}]")
-            for i, match in enumerate(matches)
-        )
-    requests = tuple(_with_gateways(one, match or {}, namespace) for one, match in zip(requests, matches, strict=True))
-    requests = requests or (Request(at=place.path),)
+    if entry.get("delegate"):
+        return _delegated(entry, family, place, namespace, others)
+    matches = [match or {} for match in entry.get("match") or ()]
+    requests = [_request(match, family, f"{place.path}.match[{i}]", namespace) for i, match in enumerate(matches)]
     targets = [
         _target(route, place, f"{place.path}.route[{i}]", namespace) for i, route in enumerate(entry.get("route") or ())
     ]
@@ -317,20 +340,6 @@ def _rules(
     targets += [
         _target(one, place, f"{place.path}.mirrors[{i}]", namespace, mirror=True) for i, one in enumerate(mirrors)
     ]
-    delegate = entry.get("delegate")
-    if delegate:
-        owner = (str(delegate.get("namespace") or namespace), str(delegate.get("name")))
-        inner = others.get(owner)
-        if inner is None:
-            return [Rule(family, place, requests, delegate=owner)]
-        found = []
-        for index, part in enumerate((inner.get("spec") or {}).get("http") or ()):
-            there = Place(shown(inner), f"spec.http[{index}]")
-            found += [
-                Rule(family, rule.place, requests, rule.targets, (), rule.redirect, None, owner)
-                for rule in _rules(part, family, there, owner[0], {})
-            ]
-        return found
     redirect = entry.get("redirect")
     sends = None
     if redirect and not redirect.get("uri"):
@@ -341,21 +350,91 @@ def _rules(
         )
     names = tuple(str(name) for match in matches for name in match.get("sniHosts") or ())
     rewrite = (entry.get("rewrite") or {}).get("uri")
-    return [Rule(family, place, requests, tuple(targets), names, sends, rewrite)]
+    return [Rule(family, place, tuple(requests) or (Request(at=place.path),), tuple(targets), names, sends, rewrite)]
+
+
+def _delegated(
+    entry: Manifest, family: str, place: Place, namespace: str, others: Mapping[tuple[str, str], Manifest]
+) -> list[Rule]:  # fmt: skip
+    """Return a delegate's rules within the one that leads to them (mergeHTTPRoute in model/virtualservice.go)."""
+    owner = (str(entry["delegate"].get("namespace") or namespace), str(entry["delegate"].get("name")))
+    inner = others.get(owner)
+    parts = ((inner or {}).get("spec") or {}).get("http") or ()
+    if inner is None or not parts:
+        alone = {"match": entry.get("match")}
+        return [replace(rule, delegate=owner) for rule in _rules(alone, family, place, namespace, others)]
+    outer = [_with_full_names(match or {}, namespace) for match in entry.get("match") or ()]
+    found = []
+    for index, part in enumerate(parts):
+        matches = _merged(outer, [_with_full_names(match or {}, owner[0]) for match in part.get("match") or ()])
+        if matches is None:
+            continue  # Istio leaves the rule out, and says so in its log alone
+        there = Place(shown(inner), f"spec.http[{index}]")
+        whole = {"rewrite": entry.get("rewrite"), **part, "match": matches}
+        found += [
+            replace(rule, requests=tuple(replace(one, at=there.path) for one in rule.requests))
+            for rule in _rules(whole, family, there, owner[0], {})
+        ]
+    return found
+
+
+def _with_full_names(match: Manifest, namespace: str) -> Manifest:
+    return {**match, "gateways": list(_gateways(match, namespace))}
+
+
+def _merged(outer: list[Manifest], inner: list[Manifest]) -> list[Manifest] | None:
+    """Return the matches of a delegate's rule, each within every outer one that it fits; None where it fits none."""
+    if not outer or not inner:
+        return outer or inner
+    found = []
+    for leaf in inner:
+        within = [root for root in outer if not _conflict(root, leaf)]
+        if not within:
+            return None
+        for root in within:
+            merged = {**root, **{key: value for key, value in leaf.items() if value}}
+            for key in ("headers", "withoutHeaders", "queryParams", "sourceLabels"):
+                merged[key] = {**(root.get(key) or {}), **(leaf.get(key) or {})}
+            found.append(merged)
+    return found
+
+
+def _conflict(root: Manifest, leaf: Manifest) -> bool:
+    """Whether Istio takes a delegate's match for outside of the outer one (hasConflict in model/virtualservice.go)."""
+    pairs = [(root.get(key), leaf.get(key)) for key in ("uri", "scheme", "method", "authority")]
+    for key in ("headers", "withoutHeaders", "queryParams"):
+        pairs += [((root.get(key) or {}).get(name), value) for name, value in (leaf.get(key) or {}).items()]
+    labels = root.get("sourceLabels") or {}
+    return (
+        any(_apart(first, second) for first, second in pairs)
+        or bool(root.get("ignoreUriCase")) != bool(leaf.get("ignoreUriCase"))
+        or bool(root.get("port") and leaf.get("port") and root["port"] != leaf["port"])
+        or bool(root.get("sourceNamespace") and root["sourceNamespace"] != leaf.get("sourceNamespace"))
+        or any(labels.get(key, value) != value for key, value in (leaf.get("sourceLabels") or {}).items())
+        or bool(root["gateways"] and not set(leaf["gateways"]) <= set(root["gateways"]))
+    )
+
+
+def _apart(root: Mapping[str, Any] | None, leaf: Mapping[str, Any] | None) -> bool:
+    if root is None or leaf is None:
+        return False
+    if "exact" in root:
+        return bool(leaf.get("exact") != root["exact"])
+    wanted = leaf.get("prefix") or leaf.get("exact")
+    return not (root.get("prefix") and wanted and str(wanted).startswith(str(root["prefix"])))
 
 
 def _gateways(match: Manifest, namespace: str) -> tuple[str, ...]:
-    return tuple("/".join(gateway_reference(str(name), namespace)) for name in match.get("gateways") or ())
+    return tuple(
+        _MESH if name == _MESH else "/".join(gateway_reference(str(name), namespace))
+        for name in match.get("gateways") or ()
+    )
 
 
-def _with_gateways(request: Request, match: Manifest, namespace: str) -> Request:
-    names = _gateways(match, namespace)
-    if not names:
-        return request
-    return Request(request.kind, request.path, request.conditions, request.port, names, request.at)
-
-
-def _request(match: Manifest, at: str) -> Request:
+def _request(match: Manifest, family: str, at: str, namespace: str) -> Request:
+    gateways = _gateways(match, namespace)
+    if family != "http":
+        return Request(port=match.get("port"), gateways=gateways, at=at)
     uri = match.get("uri") or {}
     kind = next((how for how in ("exact", "prefix", "regex") if how in uri), "any")
     path = str(uri.get(kind, ""))
@@ -368,7 +447,12 @@ def _request(match: Manifest, at: str) -> Request:
     for what, key in (("header", "headers"), ("query", "queryParams"), ("without header", "withoutHeaders")):
         for name, value in (match.get(key) or {}).items():
             conditions |= _conditions(what, str(name).lower(), value or {"present": ""})
-    return Request(kind, path, frozenset(conditions), match.get("port"), at=at)
+    if not gateways:  # where one is named, Istio doesn't look at the source (sourceMatchHTTP in core/route/route.go)
+        for name, value in (match.get("sourceLabels") or {}).items():
+            conditions.add(("source label", str(name), "exact", str(value)))
+        if match.get("sourceNamespace"):
+            conditions.add(("source namespace", "", "exact", str(match["sourceNamespace"])))
+    return Request(kind, path, frozenset(conditions), match.get("port"), gateways, at)
 
 
 def _conditions(what: str, name: str, value: Mapping[str, Any] | None) -> set[tuple[str, str, str, str]]:
@@ -428,6 +512,7 @@ def listeners_of_kubernetes_gateway(gateway: Manifest) -> Iterator[Listener]:
                 for one in tls.get("certificateRefs") or ()
                 if one.get("kind", "Secret") == "Secret"
             ),
+            _client_authority(spec, namespace, entry.get("port")),
             services=services or None,
             deployed=not services,
             section=str(entry.get("name") or ""),
@@ -435,6 +520,15 @@ def listeners_of_kubernetes_gateway(gateway: Manifest) -> Iterator[Listener]:
             made=made(gateway),
             object=gateway,
         )
+
+
+def _client_authority(spec: Manifest, namespace: str, port: int | None) -> str:
+    """Return what a Gateway checks clients' certificates with on a port (spec.tls.frontend)."""
+    frontend = (spec.get("tls") or {}).get("frontend") or {}
+    chosen = next((one.get("tls") for one in frontend.get("perPort") or () if one.get("port") == port), None)
+    for one in ((chosen or frontend.get("default") or {}).get("validation") or {}).get("caCertificateRefs") or ():
+        return f"{str(one.get('kind')).lower()}://{one.get('namespace') or namespace}/{one.get('name')}"
+    return ""
 
 
 def _service_address(value: str, namespace: str) -> str:
@@ -448,6 +542,7 @@ def table_of_route(route: Manifest) -> Table:
     spec = route.get("spec") or {}
     holder = shown(route)
     family = _ROUTES[route["kind"]]
+    references = spec.get("parentRefs") or ()
     parents = [
         Parent(
             str(entry.get("namespace") or namespace),
@@ -456,7 +551,7 @@ def table_of_route(route: Manifest) -> Table:
             str(entry.get("sectionName") or ""),
             entry.get("port"),
         )
-        for index, entry in enumerate(spec.get("parentRefs") or ())
+        for index, entry in enumerate(references)
         if entry.get("kind", "Gateway") == "Gateway" and entry.get("group", _kinds.GATEWAY_API) == _kinds.GATEWAY_API
     ]
     hostnames = tuple(str(name) for name in spec.get("hostnames") or ())
@@ -479,6 +574,7 @@ def table_of_route(route: Manifest) -> Table:
         None,
         made(route),
         route,
+        any(entry.get("kind") in ("Service", "ServiceEntry") for entry in references),
     )
 
 
@@ -526,11 +622,17 @@ def _api_request(match: Manifest, at: str) -> Request:
 
 
 def _api_target(entry: Manifest, place: Place, namespace: str, *, mirror: bool = False) -> Target:
+    """Read a backendRef. What is neither a Service nor a hostname isn't looked at: Istio says by a condition if it
+    doesn't know it."""
     name, owner = str(entry.get("name")), str(entry.get("namespace") or namespace)
-    if entry.get("kind", "Service") == "Hostname":
-        return Target(place, name, entry.get("port"), weight=entry.get("weight"), mirror=mirror)
-    host = f"{name}.{owner}.svc.{DOMAIN}"
-    return Target(place, host, entry.get("port"), "", entry.get("weight", 1), name, owner, mirror=mirror)
+    kind = (str(entry.get("group") or ""), str(entry.get("kind") or "Service"))
+    port, weight = entry.get("port"), entry.get("weight", 1)
+    if kind == (_kinds.ISTIO, "Hostname"):
+        owner, service = service_of(name)
+        return Target(place, name, port, "", weight, service, owner, mirror=mirror)
+    if kind != ("", "Service"):
+        return Target(place, "", port, "", weight, mirror=mirror)
+    return Target(place, f"{name}.{owner}.svc.{DOMAIN}", port, "", weight, name, owner, mirror=mirror, granted=True)
 
 
 # Services

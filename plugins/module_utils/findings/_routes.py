@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot as snap
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._view import Use, View, WorkloadKey
@@ -34,8 +36,7 @@ def check(view: View) -> None:
         if not view.concerns(table.place):
             continue
         if not view.static:
-            for parent in table.parents:
-                attached(view, table, parent)
+            attached(view, table)
         for rule in table.rules:
             weights(view, rule)
             paths(view, table, rule)
@@ -50,14 +51,29 @@ def check(view: View) -> None:
 # Hanging on a Gateway
 
 
-def attached(view: View, table: Table, parent: Parent) -> None:
-    """Whether a table's parent is there, sees it, and has its names, kinds and ports."""
-    if table.ours and any(one.ours for one in view.parents_of(table, parent)):
+def attached(view: View, table: Table) -> None:
+    """Whether a table's parents are there, see it, and have its names, kinds and ports between them."""
+    if table.ours and any(one.ours for parent in table.parents for one in view.parents_of(table, parent)):
         return  # on a Gateway that the list makes, all fits
+    found = [(parent, _open(view, table, parent)) for parent in table.parents]
+    looked = [(parent, listeners) for parent, listeners in found if listeners is not None]
+    # One that is away, or may not be seen, could be the one that has the name. Sidecars take every name.
+    if len(looked) == len(found) and not table.mesh:
+        _named(view, table, looked)
+    fitting: list[tuple[Parent, list[Listener] | None]] = [
+        (parent, listeners and [one for one in listeners if overlap(one.hostnames(table.namespace), table.hostnames)])
+        for parent, listeners in found
+    ]
+    for rule in table.rules:
+        _rule_fits(view, table, rule, fitting)
+
+
+def _open(view: View, table: Table, parent: Parent) -> list[Listener] | None:
+    """Return the listeners of a parent that take routes of this table; None where there is none to look at."""
     listeners = view.parents_of(table, parent)
     if not listeners:
         _no_parent(view, table, parent)
-        return
+        return None
     workloads = {one.workload.key: one.workload for listener in listeners for one in view.bound_to[id(listener)]}
     spaces = {workload.namespace for workload in workloads.values()}
     exported = table.exported
@@ -75,8 +91,20 @@ def attached(view: View, table: Table, parent: Parent) -> None:
             f"in {', '.join(sorted(spaces))}: they never see it.",
             f"Add {', '.join(sorted(spaces))} to exportTo, or leave it out.",
         )
-        return
-    _fitting(view, table, parent, listeners)
+        return None
+    found = [one for one in listeners if view.allows(one, table)]
+    if found:
+        return found
+    source = (listeners[0].allowed or {}).get("namespaces", {}).get("from") or "Same"
+    view.add(
+        "route-not-allowed",
+        ERROR,
+        parent.place,
+        f"{parent} lets routes attach from {source}, and namespace `{table.namespace}` isn't among them.",
+        "Widen allowedRoutes, label the namespace, or move the route.",
+        str(parent),
+    )
+    return None
 
 
 def _no_parent(view: View, table: Table, parent: Parent) -> None:
@@ -95,7 +123,7 @@ def _no_parent(view: View, table: Table, parent: Parent) -> None:
             f"Gateway {parent.namespace}/{parent.name}",
         )
         return
-    if live is not None or not view.readable(key, parent.namespace, "whether the Gateway of a route exists"):
+    if live is not None or not view.readable(key, parent.namespace):
         return
     same = sorted(owner for api, owner, name in view.live_gateways if api == table.api and name == parent.name)
     cure = "Create it, or name one that exists."
@@ -112,90 +140,83 @@ def _no_parent(view: View, table: Table, parent: Parent) -> None:
     )
 
 
-def _fitting(view: View, table: Table, parent: Parent, listeners: list[Listener]) -> None:
-    gateway = f"Gateway {parent.namespace}/{parent.name}"
-    open_to = [one for one in listeners if view.allows(one, table)]
-    if not open_to:
-        source = (listeners[0].allowed or {}).get("namespaces", {}).get("from") or "Same"
-        view.add(
-            "route-not-allowed",
-            ERROR,
-            parent.place,
-            f"{gateway} lets routes attach from {source}, and namespace `{table.namespace}` isn't among them.",
-            "Widen allowedRoutes, label the namespace, or move the route.",
-            gateway,
-        )
-        return
+def _named(view: View, table: Table, looked: list[tuple[Parent, list[Listener]]]) -> None:
+    """Whether each name is on one of the parents."""
+    listeners = [one for _parent, found in looked for one in found]
+    gateways = list(dict.fromkeys(str(parent) for parent, _found in looked))
+    there = sorted({host for one in listeners for _owner, host in one.hosts})
     for name in table.hostnames:
-        if any(overlap([name], one.hostnames(table.namespace)) for one in open_to):
+        if any(overlap([name], one.hostnames(table.namespace)) for one in listeners):
             continue
-        others = [one for one in open_to if overlap([name], [host for _owner, host in one.hosts])]
-        there = sorted({host for one in open_to for _owner, host in one.hosts})
-        reason = f"`{name}` isn't among the hostnames of {gateway} ({', '.join(there[:5])}): it answers 404."
+        shown = " or ".join(gateways)
+        reason = f"`{name}` isn't among the hostnames of {shown} ({', '.join(there[:5])}): it answers 404."
         cure = f"Add `{name}` to the Gateway, or drop it here."
-        if others:
-            owner = next(owner for owner, host in others[0].hosts if overlap([name], [host]))
-            reason = f"{gateway} keeps `{name}` for namespace `{owner}`, and {table.place.object} is in another."
+        kept = [(one, owner) for one in listeners for owner, host in one.hosts if overlap([name], [host])]
+        if kept:
+            one, owner = kept[0]
+            reason = f"Gateway {one.namespace}/{one.gateway} keeps `{name}` for namespace `{owner}`, and "
+            reason += f"{table.place.object} is in another."
             cure = f"Move it to `{owner}`, or write `{table.namespace}/{name}` in the Gateway."
-        view.add("host-not-on-gateway", ERROR, table.hosts_at, reason, cure, gateway)
-    named = [one for one in open_to if overlap(one.hostnames(table.namespace), table.hostnames)]
-    if not named:
-        return
-    for rule in table.rules:
-        _rule_fits(view, table, parent, rule, named)
+        view.add("host-not-on-gateway", ERROR, table.hosts_at, reason, cure, *gateways)
 
 
-def _rule_fits(view: View, table: Table, parent: Parent, rule: Rule, named: list[Listener]) -> None:
-    gateway = f"Gateway {parent.namespace}/{parent.name}"
-    taking = [one for one in named if one.takes == rule.family or (table.kind == "TLSRoute" and one.encrypted)]
-    if not taking:
-        kinds = sorted({f"{one.protocol}{' ' + one.mode if one.mode else ''} on {one.number}" for one in named})
-        wanted = sorted({one.takes for one in named})
-        view.add(
-            "route-kind",
-            ERROR,
-            rule.place,
-            f"{gateway} has {', '.join(kinds)}, which takes {' and '.join(wanted)} routes; this one is {rule.family}.",
-            f"Write it as a {wanted[0]} route, or change the Gateway's protocol or TLS mode.",
-            gateway,
-        )
-        return
-    name = f"{parent.namespace}/{parent.name}"
+def _rule_fits(view: View, table: Table, rule: Rule, found: list[tuple[Parent, list[Listener] | None]]) -> None:
+    """Whether one of the Gateways that a rule is for can use it. What is for sidecars too has a use there."""
     for request in rule.requests:
-        if request.gateways and name not in request.gateways:
-            if not any(f"{one.namespace}/{one.name}" in request.gateways for one in table.parents):
-                view.add(
-                    "route-gateway",
-                    ERROR,
-                    Place(rule.place.object, request.at, rule.place.exposure),
-                    f"A match is limited to {', '.join(request.gateways)}, and {table.place.object} hangs on "
-                    f"{gateway}.",
-                    "Name the same Gateway in both, with its namespace.",
-                    gateway,
-                )
+        meant = [
+            (parent, listeners)
+            for parent, listeners in found
+            if not request.gateways or f"{parent.namespace}/{parent.name}" in request.gateways
+        ]
+        gateways = list(dict.fromkeys(str(parent) for parent, _listeners in meant or found))
+        shown, several = " and ".join(gateways), len(gateways) > 1
+        if not meant:
+            view.add(
+                "route-gateway",
+                ERROR,
+                Place(rule.place.object, request.at, rule.place.exposure),
+                f"A match is limited to {', '.join(request.gateways)}, and {table.place.object} hangs on {shown}.",
+                "Name the same Gateway in both, with its namespace.",
+                *gateways,
+            )
+        if (table.mesh and not request.gateways) or any(listeners is None for _parent, listeners in meant):
             continue
+        named = [one for _parent, listeners in meant for one in listeners or ()]
+        taking = [one for one in named if one.takes == rule.family or (table.kind == "TLSRoute" and one.encrypted)]
         numbers = sorted({one.number for one in taking})
-        if request.port is not None and request.port not in numbers:
-            also = [one for one in table.parents if one is not parent]
-            if any(listener.number == request.port for one in also for listener in view.parents_of(table, one)):
-                continue
+        if named and not taking:
+            kinds = sorted({f"{one.protocol}{' ' + one.mode if one.mode else ''} on {one.number}" for one in named})
+            wanted = sorted({one.takes for one in named})
+            view.add(
+                "route-kind",
+                ERROR,
+                rule.place,
+                f"{shown} {'have' if several else 'has'} {', '.join(kinds)}, which takes "
+                f"{' and '.join(wanted)} routes; this one is {rule.family}.",
+                f"Write it as a {wanted[0]} route, or change the Gateway's protocol or TLS mode.",
+                *gateways,
+            )
+        elif taking and request.port not in (None, *numbers):
             view.add(
                 "route-port",
                 ERROR,
                 Place(rule.place.object, request.at or rule.place.path, rule.place.exposure),
-                f"A match is limited to port {request.port}, and {gateway} listens on "
+                f"A match is limited to port {request.port}, and {shown} "
+                f"{'listen' if several else 'listens'} on "
                 f"{', '.join(map(str, numbers))}: it is never taken.",
                 f"Write the Gateway's port ({numbers[0]}), or leave the port out.",
-                gateway,
+                *gateways,
             )
 
 
 def unused(view: View) -> None:
     """Listeners without a route: 404, and for TCP and TLS passthrough no listener at all."""
+    routes = {"istio": [snap.VIRTUAL_SERVICE], "gateway_api": snap.ROUTES}
     for listener in view.listeners:
         if (
             listener.ours
             or not view.survey
+            or not all(view.readable(kind) for kind in routes[listener.api])
             or listener.redirects
             or listener.mode in ("AUTO_PASSTHROUGH", "ISTIO_MUTUAL")
         ):
@@ -246,7 +267,7 @@ def paths(view: View, table: Table, rule: Rule) -> None:
     """Paths that are taken literally, and rewrites that leave two slashes or none."""
     if rule.place.ours:
         return
-    if rule.delegate is not None and not rule.targets and rule.redirect is None:
+    if rule.delegate is not None:
         view.add(
             "delegate-missing",
             ERROR,
@@ -400,20 +421,21 @@ def _age(view: View, table: Table) -> tuple[str, str]:
     return "9999", table.name
 
 
+_Secure = list[tuple[set[int], list[str]]]
+"""The ports that clients reach HTTPS listeners by, and their hostnames."""
+
+
 def redirects(view: View) -> None:
     """Redirects to where nobody listens, and to themselves."""
-    secure = [
-        (one, {name for _owner, name in one.hosts}) for one in view.listeners if one.takes == "http" and one.encrypted
+    secure: _Secure = [
+        (view.outside(one), [name for _owner, name in one.hosts])
+        for one in view.listeners
+        if one.takes == "http" and one.encrypted
     ]
-    complete = not view.static
-
-    def served(name: str, port: int) -> bool:
-        return any(one.number == port and any(covers(host, name) for host in hosts) for one, hosts in secure)
-
+    complete = all(view.readable(kind) for kind in (snap.GATEWAY, snap.API_GATEWAY, snap.SERVICE, snap.POD))
     for listener in view.listeners:
         if listener.redirects and complete and view.concerns(listener.place):
-            lost = [name for _owner, name in listener.hosts if not served(name, 443) and not _any_covered(secure, name)]
-            for name in lost:
+            for name in (name for _owner, name in listener.hosts if not _served(secure, name, 443)):
                 view.add(
                     "redirect-nowhere",
                     WARNING,
@@ -427,36 +449,33 @@ def redirects(view: View) -> None:
             continue
         for rule in use.rules:
             if rule.redirect is not None:
-                _redirect(view, use, rule, complete=complete, served=served)
+                _redirect(view, use, rule, rule.redirect, secure if complete else None)
 
 
-def _any_covered(secure: list[tuple[Listener, set[str]]], name: str) -> bool:
-    """For a wildcard, whether any name of it is there."""
-    return name.startswith("*") and any(
-        covers(name, host) for one, hosts in secure if one.number == 443 for host in hosts
-    )
+def _served(secure: _Secure, name: str, port: int) -> bool:
+    """Whether a name is published by HTTPS, of a wildcard any name."""
+    hosts = [host for numbers, names in secure if port in numbers for host in names]
+    return any(covers(host, name) or (name.startswith("*") and covers(name, host)) for host in hosts)
 
 
-def _redirect(view: View, use: Use, rule: Rule, *, complete: bool, served: object) -> None:
-    if rule.redirect is None or not callable(served):
-        raise AssertionError("the caller has looked")
-    scheme, host, port = rule.redirect
+def _redirect(view: View, use: Use, rule: Rule, sends: tuple[str, str, int], secure: _Secure | None) -> None:
+    scheme, host, port = sends[0], sends[1].lower(), sends[2]
     here = "https" if use.listener.encrypted else "http"
-    names = [host] if host else list(use.names)
+    names = [name for name in use.names if "*" in name or any(_for_host(one, name) for one in rule.requests)]
+    own = view.outside(use.listener)
     usual = {"http": 80, "https": 443}[scheme or here]
-    number = port or (usual if scheme else use.listener.number)
-    same = (scheme or here) == here and number == use.listener.number
-    if same and (not host or any(covers(name, host) for name in use.names)):
+    number = port or (usual if scheme else min(own))
+    if (scheme or here) == here and number in own and _comes_back(use, rule, host):
         view.add(
             "redirect-loop",
             ERROR,
             rule.place,
-            f"Requests are redirected to {here}://{names[0]}:{number}, which is where they came from: clients go in a "
-            "circle.",
+            f"Requests are redirected to {here}://{host or use.names[0]}:{number}, which is where they came from: "
+            "clients go in a circle.",
             "Change the scheme, the hostname, the port or the path.",
         )
-    elif complete and scheme == "https" and here == "http" and not host:
-        lost = [name for name in names if not served(name, number) and "*" not in name]
+    elif secure is not None and scheme == "https" and here == "http" and not host:
+        lost = [name for name in names if "*" not in name and not _served(secure, name, number)]
         if lost:
             view.add(
                 "redirect-nowhere",
@@ -465,3 +484,44 @@ def _redirect(view: View, use: Use, rule: Rule, *, complete: bool, served: objec
                 f"Requests for `{lost[0]}` are sent to https on port {number}, where nothing is published for it.",
                 f"Publish the name with protocol HTTPS on port {number}, or drop the redirect.",
             )
+
+
+def _comes_back(use: Use, rule: Rule, host: str) -> bool:
+    """Whether the rule takes what it redirects to another host, empty for the one that was asked for."""
+    if not host:
+        return True
+    if not any(covers(name, host) for name in use.names):
+        return False
+    before: list[Request] = []
+    for one in use.rules:
+        there = [_any_host(request) for request in one.requests if _for_host(request, host)]
+        if one is rule:
+            return any(not any(early.covers(request) for early in before) for request in there)
+        before += there
+    return False
+
+
+def _is_host(condition: tuple[str, str, str, str]) -> bool:
+    what, name, _how, _value = condition
+    return what == "authority" or (what in ("header", "without header") and name in (":authority", "host"))
+
+
+def _for_host(request: Request, host: str) -> bool:
+    """Whether conditions let requests for a host in."""
+    for condition in filter(_is_host, request.conditions):
+        what, _name, how, value = condition
+        fits = how == "present" or host == value.partition(":")[0].lower()
+        if how == "prefix":
+            fits = host.startswith(value.lower())
+        elif how == "regex":
+            try:
+                fits = re.fullmatch(value, host) is not None
+            except re.error:
+                return False
+        if fits == (what == "without header"):
+            return False
+    return True
+
+
+def _any_host(request: Request) -> Request:
+    return replace(request, conditions=frozenset(one for one in request.conditions if not _is_host(one)))

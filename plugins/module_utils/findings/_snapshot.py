@@ -21,6 +21,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Clus
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._reading import (
     DEPLOYED,
     complete,
+    credentials_of,
     service_of,
     table_of_route,
     table_of_virtual_service,
@@ -45,7 +46,10 @@ ENVOY_FILTER = (ISTIO, "EnvoyFilter")
 PEER, AUTHORIZATION = (SECURITY, "PeerAuthentication"), (SECURITY, "AuthorizationPolicy")
 REQUEST_AUTHENTICATION = (SECURITY, "RequestAuthentication")
 API_GATEWAY, CLASS, GRANT = (GATEWAY_API, "Gateway"), (GATEWAY_API, "GatewayClass"), (GATEWAY_API, "ReferenceGrant")
+BACKEND_TLS = (GATEWAY_API, "BackendTLSPolicy")
 ROUTES = tuple((GATEWAY_API, kind) for kind in ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"))
+
+KUBE_PROXY = "kube-system/kube-proxy"
 
 # Plural and versions, the one that Istio reads first
 _LISTED: dict[Key, tuple[str, tuple[str, ...]]] = {
@@ -65,6 +69,7 @@ _LISTED: dict[Key, tuple[str, tuple[str, ...]]] = {
     API_GATEWAY: ("gateways", ("v1", "v1beta1")),
     CLASS: ("gatewayclasses", ("v1", "v1beta1")),
     GRANT: ("referencegrants", ("v1", "v1beta1")),
+    BACKEND_TLS: ("backendtlspolicies", ("v1", "v1alpha3")),
     ROUTES[0]: ("httproutes", ("v1", "v1beta1")),
     ROUTES[1]: ("grpcroutes", ("v1",)),
     ROUTES[2]: ("tlsroutes", ("v1", "v1alpha3", "v1alpha2")),
@@ -157,11 +162,13 @@ def _fits(certificate: bytes, key: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A cluster at one moment. `unread` holds, by kind, the namespaces that may not be read; empty text for all.
+    """A cluster at one moment. `unread` holds, by kind, the namespaces that may not be read, empty text for all; of
+    ConfigMaps NAMESPACE/NAME.
 
     `secrets` are by (namespace, name); `elsewhere` are missing Secrets that lie in another namespace. `dns` holds what
     names resolve to: () for nothing, and no entry where there was no answer to what was `asked`. `meshes` are the mesh
     configurations by (namespace, revision), `kube_proxy` the KubeProxyConfiguration, empty where there is none.
+    `served` are the versions of the Gateway API's kinds that a list of that API may be written in.
     """
 
     objects: Mapping[Key, Sequence[Manifest]]
@@ -172,6 +179,7 @@ class Snapshot:
     asked: frozenset[str] = frozenset()
     meshes: Mapping[tuple[str, str], Manifest] = field(default_factory=dict)
     kube_proxy: Manifest = field(default_factory=dict)
+    served: Mapping[str, Sequence[str]] = field(default_factory=dict)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def items(self, key: Key) -> Sequence[Manifest]:
@@ -179,7 +187,7 @@ class Snapshot:
         return self.objects.get(key, ())
 
     def readable(self, key: Key, namespace: str = "") -> bool:
-        """Whether a kind could be read there."""
+        """Whether a kind could be read there, or a ConfigMap (NAMESPACE/NAME)."""
         hidden = self.unread.get(key, frozenset())
         return "" not in hidden and namespace not in hidden
 
@@ -215,6 +223,7 @@ def read(
         frozenset(names) if resolve is not None else frozenset(),
         reader.meshes,
         reader.kube_proxy,
+        reader.served(),
     )
 
 
@@ -262,6 +271,8 @@ class _Reader:
                 return None
             if refused.status not in (401, 403):
                 raise
+        if not self._is_served(key):
+            return None
         found: list[Manifest] = []
         asked = self.namespaces if key not in (NAMESPACE, NODE, CLASS) else set()
         for namespace in sorted(asked):
@@ -275,6 +286,14 @@ class _Reader:
             self.unread.setdefault(key, set()).add("")
         return found
 
+    def _is_served(self, key: Key) -> bool:
+        """Whether there is anything to read: rights are asked for before whether a kind exists."""
+        group, kind = key
+        try:
+            return not group or kind in self.cluster.served(group)
+        except RefusedError:
+            return True
+
     def _pages(self, path: str, query: Mapping[str, str]) -> list[Manifest]:
         found: list[Manifest] = []
         asked = {"limit": "5000", **query}
@@ -285,6 +304,15 @@ class _Reader:
             if not following:
                 return found
             asked["continue"] = following
+
+    def served(self) -> Mapping[str, Sequence[str]]:
+        """Return in which versions routes can be written; who publishes by the Gateway API has asked already."""
+        if self.model is None or self.model.api != "gateway_api":
+            return {}
+        try:
+            return self.cluster.served(GATEWAY_API)
+        except RefusedError:
+            return {}
 
     # Pods
 
@@ -365,23 +393,24 @@ class _Reader:
 
     def configuration(self) -> None:
         """Read the mesh configuration of each istiod, and kube-proxy's."""
-        places = {("istio-system", "istio", "default")}
+        places = {("istio-system", "default")}
         for pod in self.objects[POD]:
             if (pod["metadata"].get("labels") or {}).get("app") == "istiod":
-                places.add(mesh_map(pod))
-        for namespace, name, revision in sorted(places):
-            data = self._config_map(namespace, name)
+                places.add(control_plane(pod))
+        for namespace, revision in sorted(places):
+            data = self._config_map(mesh_config(namespace, revision))
             if data is not None:
                 self.meshes[namespace, revision] = _mapping(data.get("mesh"))
-        data = self._config_map("kube-system", "kube-proxy")
+        data = self._config_map(KUBE_PROXY)
         self.kube_proxy = _mapping((data or {}).get("config.conf"))
 
-    def _config_map(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+    def _config_map(self, place: str) -> Mapping[str, Any] | None:
+        namespace, _slash, name = place.partition("/")
         try:
             found, _status = self.cluster.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
         except RefusedError as refused:
             if refused.status in (401, 403):
-                self.unread.setdefault(CONFIG_MAP, set()).add(namespace)
+                self.unread.setdefault(CONFIG_MAP, set()).add(place)
             elif refused.status != 404:
                 raise
             return None
@@ -414,7 +443,8 @@ class _Reader:
         pods = [pod for pod in self.objects[POD] if (pod["metadata"].get("labels") or {}).get("app") != "istiod"]
         for gateway in self.objects[GATEWAY] if self.model is None else ():
             spec = gateway.get("spec") or {}
-            names = [name for server in spec.get("servers") or () for name in _credential_names(server)]
+            servers = spec.get("servers") or ()
+            names = [name for server in servers for _space, name in credentials_of(server.get("tls") or {})]
             if names:
                 spaces |= {
                     pod["metadata"]["namespace"]
@@ -455,15 +485,19 @@ class _Reader:
         return {name for name in found if not _reserved(name)}
 
 
+def control_plane(istiod: Manifest) -> tuple[str, str]:
+    """Return the namespace and the revision of an istiod's pod."""
+    return istiod["metadata"]["namespace"], (istiod["metadata"].get("labels") or {}).get("istio.io/rev") or "default"
+
+
+def mesh_config(namespace: str, revision: str) -> str:
+    """Return the ConfigMap (NAMESPACE/NAME) with the mesh configuration of an istiod."""
+    return f"{namespace}/istio" if revision == "default" else f"{namespace}/istio-{revision}"
+
+
 def _reserved(name: str) -> bool:
     labels = name.lower().rstrip(".").split(".")
     return len(labels) == 1 or any(".".join(labels[index:]) in RESERVED for index in range(len(labels)))
-
-
-def _credential_names(server: Manifest) -> list[str]:
-    tls = server.get("tls") or {}
-    names = tls.get("credentialNames") or ([tls["credentialName"]] if tls.get("credentialName") else [])
-    return [str(name).rpartition("/")[2] for name in names]
 
 
 def _pairs(labels: Mapping[str, str] | None) -> Pairs:
@@ -472,12 +506,6 @@ def _pairs(labels: Mapping[str, str] | None) -> Pairs:
 
 def _speaks_tls(policy: Manifest) -> bool:
     return bool(policy.get("tls")) or any(level.get("tls") for level in policy.get("portLevelSettings") or ())
-
-
-def mesh_map(istiod: Manifest) -> tuple[str, str, str]:
-    """Return (namespace, name, revision) of the ConfigMap that an istiod pod reads its mesh configuration from."""
-    revision = str((istiod["metadata"].get("labels") or {}).get("istio.io/rev") or "default")
-    return istiod["metadata"]["namespace"], "istio" if revision == "default" else f"istio-{revision}", revision
 
 
 def _mapping(text: Any) -> Manifest:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot as snap
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._reading import is_secret
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._snapshot import SecretFacts, facts_of_secret
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._view import View
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._world import (
@@ -93,7 +94,7 @@ def _lookups(view: View, listener: Listener) -> list[tuple[str, str]]:
 
 def secret(view: View, listener: Listener, namespace: str, name: str) -> None:
     """One Secret that a listener needs, where istiod looks for it."""
-    if not view.readable(snap.SECRET, namespace, "whether certificates are there and can be used"):
+    if not view.readable(snap.SECRET, namespace):
         return
     shown = f"Secret {namespace}/{name}"
     foreign = listener.api == "gateway_api" and not listener.ours and namespace != listener.namespace
@@ -125,17 +126,31 @@ def secret(view: View, listener: Listener, namespace: str, name: str) -> None:
         )
         return
     _certificate(view, place, facts, _names(listener), shown)
-    if listener.mode in _MUTUAL and not facts.authorities:
-        other = view.snapshot.secrets.get((namespace, f"{name}-cacert"))
-        if other is None or not other.authorities:
-            view.add(
-                "client-ca-missing",
-                ERROR,
-                place,
-                f"Clients must show certificates, and neither ca.crt in {shown} nor Secret {name}-cacert says whose.",
-                "Add the clients' authority as ca.crt.",
-                shown,
-            )
+    if listener.mode in _MUTUAL:
+        _clients(view, listener, place, namespace, name)
+
+
+def _clients(view: View, listener: Listener, place: Place, namespace: str, name: str) -> None:
+    """Whether something says whose certificates clients have (GetCaCert in pilot/pkg/credentials/kube/secrets.go)."""
+    if not is_secret(listener.authority):
+        return
+    where = listener.authority.partition("://")[2] or listener.authority or f"{name}-cacert"
+    where = where.rpartition("/")[2]
+    for one in (where, where.removesuffix("-cacert")):
+        facts = view.snapshot.secrets.get((namespace, one))
+        if facts is not None and {"cacert", "ca.crt"} & facts.filled:
+            return
+    nobody = f"neither ca.crt in Secret {namespace}/{name} nor Secret {where} says whose"
+    if listener.authority:
+        nobody = f"Secret {namespace}/{where} (caCertCredentialName) doesn't say whose"
+    view.add(
+        "client-ca-missing",
+        ERROR,
+        place,
+        f"Clients must show certificates, and {nobody}.",
+        "Add the clients' authority as ca.crt.",
+        f"Secret {namespace}/{name}",
+    )
 
 
 def _names(listener: Listener) -> list[str]:
@@ -173,7 +188,9 @@ def _missing(view: View, listener: Listener, namespace: str, name: str) -> None:
 
 
 def granted(view: View, kind: str, source: str, wanted: str, namespace: str, name: str) -> bool:
-    """Whether a ReferenceGrant lets objects of a kind and namespace name an object elsewhere."""
+    """Whether a ReferenceGrant lets objects of a kind and namespace name an object elsewhere, or may do so unread."""
+    if not view.readable(snap.GRANT, namespace):
+        return True
     for grant in view.snapshot.items(snap.GRANT):
         spec = grant.get("spec") or {}
         if grant["metadata"]["namespace"] != namespace:

@@ -34,8 +34,33 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings._world impo
     overlap,
     selects,
 )
+from ansible_collections.edgeway.istio.plugins.module_utils.installation._installed import release_number
 from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import Model
 
+# What isn't known of a kind that may not be read
+_UNREAD = {
+    snap.NAMESPACE: "which there are, and which of them selectors choose",
+    snap.NODE: "whether nodePorts are served",
+    snap.SERVICE: "which ports lead to a gateway, and whether backends exist",
+    snap.SLICE: "whether backends are ready",
+    snap.POD: "whether gateways run, and what backends understand",
+    snap.SECRET: "whether certificates are there and can be used",
+    snap.CONFIG_MAP: "how the mesh is set up",
+    snap.NETWORK_POLICY: "whether one keeps connections away",
+    snap.GATEWAY: "what else is published",
+    snap.VIRTUAL_SERVICE: "which routes there are besides",
+    snap.DESTINATION_RULE: "whether subsets are defined, and how backends are spoken to",
+    snap.SERVICE_ENTRY: "which hosts outside are known",
+    snap.ENVOY_FILTER: "whether one changes the gateway",
+    snap.PEER: "whether backends take mutual TLS alone",
+    snap.AUTHORIZATION: "whether one denies requests",
+    snap.REQUEST_AUTHENTICATION: "whether tokens are read",
+    snap.API_GATEWAY: "what else is published",
+    snap.CLASS: "which Gateways are Istio's",
+    snap.GRANT: "whether references to other namespaces are allowed",
+    snap.BACKEND_TLS: "whether backends are spoken to in TLS",
+    **dict.fromkeys(snap.ROUTES, "which routes there are besides"),
+}
 WorkloadKey = tuple[str, tuple[tuple[str, str], ...]]
 _OF_ONE_POD = ("pod-template-hash", "controller-revision-hash", "pod-template-generation",
                "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index")  # fmt: skip
@@ -74,7 +99,6 @@ class View:
         self.edges = tuple(edges)
         self.survey = model is None
         self.found: list[Finding] = []
-        self.missed: dict[tuple[Key, str], str] = {}
         self._resolved: dict[tuple[WorkloadKey, int], list[int]] = {}
         services = [_plain(one) for one in self.snapshot.items(snap.SERVICE)]
         if model is not None:
@@ -97,27 +121,29 @@ class View:
         """Whether anybody wants to hear of it."""
         return place.ours or self.survey
 
-    def readable(self, key: Key, namespace: str, why: str) -> bool:
-        """Whether a kind could be read; if not, that becomes a finding. Nothing is without a snapshot."""
-        if self.static:
-            return False
-        if self.snapshot.readable(key, namespace):
-            return True
-        self.missed.setdefault((key, namespace), why)
-        return False
+    def readable(self, key: Key, namespace: str = "") -> bool:
+        """Whether it means something that an object of a kind isn't there. It doesn't without a snapshot."""
+        return not self.static and self.snapshot.readable(key, namespace)
 
     def unread(self) -> None:
         """Say what couldn't be looked at."""
-        for ((_group, kind), namespace), why in sorted(self.missed.items()):
-            where = f" in namespace `{namespace}`" if namespace else ""
-            self.add(
-                "unread",
-                UNKNOWN,
-                Place(f"{kind} {namespace}/*" if namespace else kind),
-                f"Objects of kind {kind}{where} may not be read, so it isn't known {why}.",
-                f"Grant get and list on them{where}, or silence `unread` with your reason.",
-                cluster=True,
-            )
+        for key, hidden in sorted(self.snapshot.unread.items()):
+            group, kind = key
+            for place in sorted(hidden) if "" not in hidden else [""]:
+                what = f"Objects of kind {kind}" + (f" ({group})" if group else "")
+                where, grant = (f" in namespace `{place}`" if place else ""), "get and list on them"
+                why, shown = _UNREAD[key], f"{kind} {place}/*" if place else kind
+                if key == snap.CONFIG_MAP:
+                    what, where, grant, shown = f"ConfigMap {place}", "", "get on it", f"ConfigMap {place}"
+                    why = "how kube-proxy is set up" if place == snap.KUBE_PROXY else why
+                self.add(
+                    "unread",
+                    UNKNOWN,
+                    Place(shown),
+                    f"{what}{where} may not be read, so it isn't known {why}.",
+                    f"Grant {grant}{where}, or silence `unread` with your reason.",
+                    cluster=True,
+                )
 
     # Listeners and tables
 
@@ -253,7 +279,11 @@ class View:
             return True
         if source == "Same":
             return table.namespace == listener.namespace
-        return labels_match(spaces.get("selector"), self.labels_of(table.namespace))
+        return self.chooses(spaces.get("selector"), table.namespace)
+
+    def chooses(self, selector: Mapping[str, Any] | None, namespace: str) -> bool:
+        """Whether a label selector chooses a namespace, or may: where namespaces can't be read."""
+        return labels_match(selector, self.labels_of(namespace)) or not self.readable(snap.NAMESPACE)
 
     def labels_of(self, namespace: str) -> Mapping[str, str]:
         """Return a namespace's labels; every one has the label of its name."""
@@ -329,11 +359,26 @@ class View:
                     yield Bound(listener, workload, tuple(targets(named, listener.number, workload)))
 
     def resolved(self, number: int, workload: Workload) -> list[int]:
-        """Return what a Gateway's port number is bound as: the targetPort of a Service port, else the number itself."""
+        """Return what a Gateway's port number is bound as: the targetPort of a Service port, else the number itself.
+
+        Where Services may not be read, that isn't known.
+        """
         key = (workload.key, number)
         if key not in self._resolved:
-            self._resolved[key] = targets(workload.services, number, workload) or [number]
+            own = [number] if self.readable(snap.SERVICE, workload.namespace) else []
+            self._resolved[key] = targets(workload.services, number, workload) or own
         return self._resolved[key]
+
+    def outside(self, listener: Listener) -> set[int]:
+        """Return the ports that clients reach a listener by: those of Services that end there, else its own number."""
+        found = {
+            int(port["port"])
+            for bound in self.bound_to[id(listener)]
+            for service in bound.workload.services
+            for port in service["spec"].get("ports") or ()
+            if target_of(port, bound.workload.pods) in bound.ports
+        }
+        return found or {listener.number}
 
     def in_scope(self, listener: Listener, workload: Workload) -> bool:
         """Whether PILOT_SCOPE_GATEWAY_TO_NAMESPACE keeps a Gateway from pods elsewhere."""
@@ -362,10 +407,24 @@ class View:
                         return str(entry.get("value") or "")
         return ""
 
+    def release(self, workload: Workload) -> tuple[int, ...] | None:
+        """Return the release of a gateway's istiod by the tag of its image, None where the tag doesn't say it."""
+        images = [
+            str(container.get("image"))
+            for pod in self.istiods(workload)
+            for container in (pod.get("spec") or {}).get("containers") or ()
+            if container.get("name") == "discovery"
+        ]
+        return release_number(images[0].rpartition("/")[2].partition(":")[2]) if images else None
+
     def mesh(self, workload: Workload | None) -> Mapping[str, Any]:
         """Return the mesh configuration that a gateway has."""
         place = (workload.control_plane, workload.revision) if workload else ("istio-system", "default")
         return self.snapshot.meshes.get(place, {})
+
+    def knows_mesh(self, workload: Workload) -> bool:
+        """Whether the mesh configuration that a gateway has could be read."""
+        return self.readable(snap.CONFIG_MAP, snap.mesh_config(workload.control_plane, workload.revision))
 
     def root_namespace(self, workload: Workload | None) -> str:
         """Return the namespace whose policies hold for the whole mesh."""

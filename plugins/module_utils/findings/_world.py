@@ -124,7 +124,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A backend as it was written. `host` is what Istio looks up; `port` is None where none was given."""
+    """A backend as it was written. `host` is what Istio looks up, empty where that isn't known here; `port` is None
+    where none was given. `granted` says that another namespace must allow it by a ReferenceGrant."""
 
     place: Place
     host: str
@@ -136,6 +137,7 @@ class Target:
     originates: bool = False
     outside: bool = False
     mirror: bool = False
+    granted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,8 @@ class Rule:
     """Requests (or, for tls and tcp, connections) that fit any of `requests` go to `targets`.
 
     `family` is http, tls or tcp. `names` are a TLS rule's SNI hosts. `redirect` is (scheme, host, port) of an answer
-    that sends the client elsewhere, empty text and 0 for what stays. `rewrite` is the new prefix.
+    that sends the client elsewhere, empty text and 0 for what stays. `rewrite` is the new prefix. `delegate` is
+    (namespace, name) of a VirtualService that should have the rules and doesn't.
     """
 
     family: str
@@ -167,13 +170,17 @@ class Parent:
     section: str = ""
     port: int | None = None
 
+    def __str__(self) -> str:
+        return f"Gateway {self.namespace}/{self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """A VirtualService, a route of the Gateway API, or what becomes one: hostnames and rules in their order.
 
     `api` is istio or gateway_api. `hostnames` is empty where every name is meant. `exported` are the namespaces that
-    see it, None for all. `made` orders objects as Istio does: by creation, then name.
+    see it, None for all. `mesh` says that sidecars take it too; what is for them alone isn't among the rules. `made`
+    orders objects as Istio does: by creation, then name.
     """
 
     api: str
@@ -188,6 +195,7 @@ class Table:
     exported: frozenset[str] | None = None
     made: tuple[str, str] = ("", "")
     object: Manifest | None = field(default=None, compare=False, repr=False)
+    mesh: bool = False
 
     @property
     def ours(self) -> bool:
@@ -200,8 +208,9 @@ class Listener:
 
     `family` is HTTP, TLS or TCP: what may share a port. `mode` is the TLS mode, empty without TLS. `hosts` are
     (namespace or *, hostname): only tables of that namespace may use the name. `selector` chooses pods (None: by
-    `services`, as the Gateway API does). `credential` is (namespace or empty for that of the pods, name). `widened` is
-    what Envoy chooses it by besides, where one hostname stands for several.
+    `services`, as the Gateway API does). `credentials` are (namespace or empty for that of the pods, name);
+    `authority` says by what else clients' certificates are checked: a Secret's name, or TYPE://NAMESPACE/NAME.
+    `widened` is what Envoy chooses it by besides, where one hostname stands for several.
     """
 
     api: str
@@ -217,6 +226,7 @@ class Listener:
     hosts: tuple[tuple[str, str], ...]
     mode: str = ""
     credentials: tuple[tuple[str, str], ...] = ()
+    authority: str = ""
     files: tuple[str, ...] = ()
     redirects: bool = False
     selector: Labels | None = None
@@ -326,6 +336,13 @@ def injected(pod: Manifest) -> bool:
     named = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
     annotated = "sidecar.istio.io/status" in (pod["metadata"].get("annotations") or {})
     return annotated or any(container.get("name") == "istio-proxy" for container in named)
+
+
+def takes_mutual_tls(pod: Manifest) -> bool:
+    """Whether a pod understands Istio's mutual TLS: by a sidecar, or by a ztunnel (HBONE), which gateways send that
+    instead where a rule says ISTIO_MUTUAL (applyHBONETransportSocketMatches in pilot/pkg/networking/core)."""
+    annotations = pod["metadata"].get("annotations") or {}
+    return injected(pod) or annotations.get("ambient.istio.io/redirection") == "enabled"
 
 
 def selects(selector: Labels | None, labels: Labels | None) -> bool:

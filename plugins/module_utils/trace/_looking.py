@@ -25,7 +25,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._cluster import (
     ClusterError,
     RefusedError,
 )
-from ansible_collections.edgeway.istio.plugins.module_utils.findings._snapshot import mesh_map
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._snapshot import control_plane, mesh_config
 from ansible_collections.edgeway.istio.plugins.module_utils.model._names import is_address
 from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts, _match, _requests, _why
 from ansible_collections.edgeway.istio.plugins.module_utils.trace._facts import (
@@ -325,7 +325,7 @@ def _istiod(cluster: Cluster, namespace: str) -> tuple[Istiod, dict[str, Sync]]:
 
 def _root(cluster: Cluster, istiod: Manifest) -> str:
     """Read the mesh's root namespace; where that may not be, Istio's charts have made it istiod's own."""
-    namespace, name, _revision = mesh_map(istiod)
+    namespace, _slash, name = mesh_config(*control_plane(istiod)).partition("/")
     try:
         found, _status = cluster.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
         [mesh, *_others] = _yaml.documents(str((found.get("data") or {}).get("mesh") or ""))

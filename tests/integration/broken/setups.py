@@ -13,7 +13,7 @@ What was seen on the lab, before and after the cure, is in observed.yml, written
 
 Objects are written as `Kind namespace/name: spec`. Where a body has the key spec, metadata or data, it is the whole
 object. `KubeGateway` is the Gateway API's Gateway. Deployment {echo: LABELS} is the lab's echo server, Secret
-{certificate: {...}} a certificate made for the test.
+{certificate: {...}} a certificate made for the test, ConfigMap {authority: true} the one that signed it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _VERSIONS = {
         ("KubeGateway", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "GatewayClass"),
         "gateway.networking.k8s.io/v1",
     ),
-    "ReferenceGrant": "gateway.networking.k8s.io/v1",
+    **dict.fromkeys(("ReferenceGrant", "BackendTLSPolicy"), "gateway.networking.k8s.io/v1"),
     "NetworkPolicy": "networking.k8s.io/v1",
     "Deployment": "apps/v1",
 }
@@ -195,6 +195,8 @@ def manifest(key: str, body: Json) -> Json:
         return result
     if kind == "Secret" and "certificate" in body:
         return {**result, **_secret(body)}
+    if kind == "ConfigMap" and "authority" in body:
+        return {**result, "data": {"ca.crt": authority()}}
     if kind == "Deployment" and "echo" in body:
         return {**result, "spec": _echo(name, body)}
     if any(part in body for part in _WHOLE):

@@ -18,6 +18,8 @@ def test_links(page: Path) -> None:
             continue
         path, _hash, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
+        if target.name in GENERATED and not target.exists():
+            continue  # not measured yet
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
 

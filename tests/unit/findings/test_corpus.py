@@ -12,7 +12,7 @@ from integration.broken.setups import SetUp
 
 BROKEN, SOUND = setups.load("broken"), setups.load("sound")
 # Set-ups whose cure isn't in the cluster, or that one alone has
-ELSEWHERE = {"record-to-another-address", "record-missing"}
+ELSEWHERE = {"record-to-another-address", "record-with-an-old-address", "record-missing"}
 
 
 @pytest.mark.parametrize("setup", BROKEN, ids=lambda setup: setup.name)

@@ -15,8 +15,9 @@ PRINCIPAL = "cluster.local/ns/fx-edge/sa/fx-gateway-service-account"
 TOKENS = {"RequestAuthentication fx-mesh/tokens": {"jwtRules": [{"issuer": "x", "jwksUri": "https://x.example"}]}}
 
 
-def codes(setup: setups.SetUp, objects: dict[str, Any]) -> list[str]:
-    return [one.code for one in in_memory.findings(setup, State(setup.broken.exposures, objects, {}))]
+def codes(setup: setups.SetUp, objects: dict[str, Any], mesh: str = "") -> list[str]:
+    patch = {"ConfigMap fx-system/istio-fx": {"data": {"mesh": f"rootNamespace: fx-system\n{mesh}"}}}
+    return [one.code for one in in_memory.findings(setup, State(setup.broken.exposures, objects, patch))]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,45 @@ def test_tokens_pass_where_something_reads_them() -> None:
     policy = {"rules": [{"from": [{"source": {"requestPrincipals": ["*"]}}]}]}
     assert codes(MESHED, {"AuthorizationPolicy fx-mesh/one": policy}) == ["authorization-denies"]
     assert codes(MESHED, {"AuthorizationPolicy fx-mesh/one": policy, **TOKENS}) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "more", "reads"),
+    [
+        ("fx-system/all", {}, True),
+        ("fx-system/some", {"selector": {"matchLabels": {"app": "meshed"}}}, True),
+        ("fx-system/others", {"selector": {"matchLabels": {"app": "other"}}}, False),
+        ("fx-system/gateway", {"targetRefs": [{"kind": "Gateway", "name": "x"}]}, False),
+        ("istio-system/all", {}, False),  # the root of another mesh
+        ("fx-b/all", {}, False),
+    ],
+)
+def test_where_tokens_are_read(place: str, more: dict[str, Any], reads: bool) -> None:
+    tokens = {f"RequestAuthentication {place}": {**TOKENS["RequestAuthentication fx-mesh/tokens"], **more}}
+    policy = {"rules": [{"from": [{"source": {"requestPrincipals": ["*"]}}]}]}
+    found = codes(MESHED, {"AuthorizationPolicy fx-mesh/one": policy, **tokens})
+    assert found == ([] if reads else ["authorization-denies"])
+
+
+@pytest.mark.parametrize(
+    ("mesh", "domain", "passes"),
+    [
+        ("", "cluster.local", True),
+        ("", "old.example", False),
+        ("trustDomain: new.example", "new.example", True),
+        ("trustDomain: new.example", "cluster.local", True),
+        ("trustDomain: new.example", "old.example", False),
+        ("trustDomain: new.example\ntrustDomainAliases: [old.example]", "old.example", True),
+        ("trustDomain: new.example\ntrustDomainAliases: [old.example]", "old*", True),
+        ("trustDomain: new.example\ntrustDomainAliases: [old.example]", "*", True),
+        ("trustDomain: new.example\ntrustDomainAliases: [old.example]", "else.example", False),
+    ],
+)
+def test_all_trust_domains_of_the_mesh_are_one(mesh: str, domain: str, passes: bool) -> None:
+    principal = f"{domain}/ns/fx-edge/sa/fx-gateway-service-account"
+    for source, lets_in in (({"principals": [principal]}, passes), ({"notPrincipals": [principal]}, not passes)):
+        policy = {"AuthorizationPolicy fx-mesh/one": {"rules": [{"from": [{"source": source}]}]}}
+        assert codes(MESHED, policy, mesh) == ([] if lets_in else ["authorization-denies"])
 
 
 def test_one_policy_that_allows_is_enough() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.edgeway.istio.plugins.module_utils import _findings
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import RefusedError, UnreachableError
 from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
@@ -30,9 +32,15 @@ class Api:
         self.objects = objects
         self.refuses = refuses
         self.asked: list[str] = []
+        self.versions = {kind: ("v1",) for _group, kind in _snapshot._LISTED}
 
     def every(self, task: Callable[[Any], Any], items: list[Any]) -> list[Any]:
         return [task(item) for item in items]
+
+    def served(self, group: str) -> dict[str, tuple[str, ...]]:
+        if self.refuses(f"/apis/{group}"):
+            raise RefusedError(403, "no")
+        return self.versions
 
     def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None, accept: str = "") -> Any:
         assert method == "GET"
@@ -112,7 +120,87 @@ def test_what_may_not_be_read_is_unknown_and_never_an_error(objects: list[dict[s
     assert {one.severity for one in found} == {"unknown"}
     assert {one.code for one in found} == {"unread"}
     kinds = {one.objects[0].partition(" ")[0] for one in found}
-    assert {"Pod", "Secret", "Service"} <= kinds
+    assert kinds == {
+        kind for _group, kind in (*_snapshot._LISTED, _snapshot.POD, _snapshot.SECRET, _snapshot.CONFIG_MAP)
+    }
+    maps = {name for one in found for name in one.objects if name.startswith("ConfigMap ")}
+    assert maps == {"ConfigMap istio-system/istio", "ConfigMap kube-system/kube-proxy"}
+    assert len(found) == len(kinds) + 2  # two kinds are called Gateway, and there are two ConfigMaps
+
+
+REFUSED = {
+    **{f"{kind}.{group}" if group else kind: f"/{plural}" for (group, kind), (plural, _) in _snapshot._LISTED.items()},
+    "Pod": "/pods",
+    "Secret": "/secrets",
+    "ConfigMap": "/configmaps/",
+}
+
+
+@pytest.mark.parametrize("plural", REFUSED.values(), ids=REFUSED)
+def test_a_kind_that_may_not_be_read_makes_nothing_sound_a_mistake(plural: str) -> None:
+    for setup in setups.load("sound"):
+        found = _with_refused(setup, lambda path: 403 if plural in path else 0)
+        assert {one.code for one in found} <= {"unread"}, setup.name
+        # Secrets are read where a listener has one alone
+        assert found or plural == REFUSED["Secret"], setup.name
+
+
+def _with_refused(setup: SetUp, refuses: Callable[[str], int]) -> list[Any]:
+    api = Api(in_memory.manifests_of(setup, setup.broken), refuses)
+    model = None
+    if setup.listed:
+        model = parse(setup.broken.exposures, set_name="fx", api=setup.api, gateway=setup.gateway)
+    return _looking.look(api, model)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("provider-nobody-defined", "ConfigMap"),
+        ("gateway-s-namespace-not-discovered", "Namespace"),
+        ("backend-without-a-grant", f"ReferenceGrant.{_snapshot.GATEWAY_API}"),
+        ("certificate-without-a-grant", f"ReferenceGrant.{_snapshot.GATEWAY_API}"),
+        ("namespace-without-the-label", "Namespace"),
+        ("tokens-nobody-reads", f"RequestAuthentication.{_snapshot.SECURITY}"),
+        ("gateway-misspelt", f"Gateway.{_snapshot.ISTIO}"),
+        ("http-gateway-alone", f"VirtualService.{_snapshot.ISTIO}"),
+        ("port-without-a-gateway", f"Gateway.{_snapshot.ISTIO}"),
+        ("network-policy-around-the-backend", "Namespace"),
+    ],
+)
+def test_what_depends_on_an_unread_kind_is_unknown(name: str, kind: str) -> None:
+    setup = next(one for one in setups.load("broken") if one.name == name)
+    found = _with_refused(setup, lambda path: 403 if REFUSED[kind] in path else 0)
+    assert "unread" in {one.code for one in found}
+    assert setup.expect not in {one.code for one in found}
+
+
+def test_a_kind_that_is_not_served_is_not_unread(objects: list[dict[str, Any]]) -> None:
+    """The server asks for rights first, and says 403 of a kind that it doesn't have."""
+    api = Api(objects, lambda path: 403 if "/tcproutes" in path else 0)
+    assert [one.code for one in _looking.look(api, _model())] == ["unread"]  # type: ignore[arg-type]
+    del api.versions["TCPRoute"]
+    assert _looking.look(api, _model()) == []  # type: ignore[arg-type]
+
+
+def test_the_publisher_s_role_may_read_what_findings_are_made_from() -> None:
+    text = (pathlib.Path(__file__).parents[3] / "roles/exposures/files/rbac.yml").read_text()
+    roles = [one for one in yaml.safe_load(text)["items"] if "rules" in one]
+    everywhere = [rule for one in roles if one["kind"] == "ClusterRole" for rule in one["rules"]]
+    readable = {
+        (group, plural)
+        for rule in everywhere
+        if {"get", "list"} <= set(rule["verbs"]) and "resourceNames" not in rule
+        for group in rule["apiGroups"]
+        for plural in rule["resources"]
+    }
+    listed = {(group, plural) for (group, _kind), (plural, _versions) in _snapshot._LISTED.items()} | {("", "pods")}
+    assert listed <= readable
+    # Secrets in the gateway's namespace alone, and of ConfigMaps those two
+    assert not readable & {("", "secrets"), ("", "configmaps")}
+    maps = [rule for rule in everywhere if "configmaps" in rule["resources"]]
+    assert [(rule["resourceNames"], rule["verbs"]) for rule in maps] == [(["istio", "kube-proxy"], ["get"])]
+    assert not [rule for rule in everywhere if "secrets" in rule["resources"]]
 
 
 def test_without_cluster_wide_rights_the_list_s_namespaces_are_asked(objects: list[dict[str, Any]]) -> None:

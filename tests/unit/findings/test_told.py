@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from random import Random
 from typing import Any
 
@@ -61,12 +62,116 @@ def test_what_istio_says_of_a_route() -> None:
     assert survey(API, route, without=("HTTPRoute",)) == ["route-not-accepted"]
 
 
-def test_tcp_routes_of_an_old_version() -> None:
-    route = setups.manifest(
-        "TCPRoute fx-app/db", {"parentRefs": [{"name": "api", "namespace": "fx-edge"}], "rules": []}
-    )
+@pytest.mark.parametrize(
+    ("image", "severity"),
+    [("dev", "warning"), ("1.30.2", ""), ("1.31.0", "error"), ("1.32-alpha.0-distroless", "error")],
+)
+@pytest.mark.parametrize("listed", [True, False])
+def test_tcp_routes_of_an_old_version(image: str, severity: str, listed: bool) -> None:
+    """Istio reads TCPRoute in v1 alone from 1.31 on."""
+    istiod = {"containers": [{"name": "discovery", "image": f"registry.example:5000/pilot:{image}"}]}
+    patch: Any = {"Deployment fx-system/istiod-fx": {"spec": {"template": {"spec": istiod}}}}
+    route = setups.manifest("TCPRoute fx-app/db", {
+        "parentRefs": [{"name": "api", "namespace": "fx-edge"}], "rules": []})  # fmt: skip
     route["apiVersion"] = "gateway.networking.k8s.io/v1alpha2"
-    assert survey(API, route) == ["route-api-old"]
+    found = [
+        one for one in in_memory.manifests_of(API, State([], API.broken.objects, patch)) if one["kind"] != "Secret"
+    ]
+    served = {"TCPRoute": ("v1alpha2",), "HTTPRoute": ("v1", "v1beta1")}
+    told = _findings.survey(_snapshot.of_objects([*found, route]))
+    if listed:
+        entries = [{"name": "db", "namespace": "fx-app", "protocol": "TCP", "port": 20042,
+                    "backend": {"service": "web", "port": 9090}},
+                   {"name": "web", "namespace": "fx-app", "protocol": "HTTP", "hostnames": ["web.fx.example"],
+                    "backend": {"service": "web", "port": 80}}]  # fmt: skip
+        model = parse(entries, set_name="fx", api="gateway_api", gateway=setups.GATEWAY)
+        told = _findings.findings(model, _snapshot.of_objects(found, served=served))
+        assert _findings.findings(model, _snapshot.of_objects(found)) == []
+        both = {"TCPRoute": ("v1", "v1alpha2")}
+        assert _findings.findings(model, _snapshot.of_objects(found, served=both)) == []
+    assert [(one.code, one.severity) for one in told] == ([("route-api-old", severity)] if severity else [])
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        {"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": "pool"},
+        {"group": "multicluster.x-k8s.io", "kind": "ServiceImport", "name": "far", "port": 80},
+        {"group": "networking.istio.io", "kind": "Hostname", "name": "out.example", "port": 443},
+        {"group": "networking.istio.io", "kind": "Hostname", "name": "other.fx-b.svc.cluster.local", "port": 80},
+    ],
+)
+def test_backends_that_are_no_services(backend: dict[str, Any]) -> None:
+    outside = {
+        "hosts": ["out.example"],
+        "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}],
+        "resolution": "DNS",
+    }
+    spec = {**API.broken.objects["HTTPRoute fx-app/web"], "rules": [{"backendRefs": [backend]}]}
+    route = setups.manifest("HTTPRoute fx-app/web", spec)
+    entry = setups.manifest("ServiceEntry fx-app/out", outside)
+    assert survey(API, route, entry, without=("HTTPRoute",)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("none.example", ["backend-missing"]), ("none.fx-b.svc.cluster.local", ["backend-missing"])],
+)
+def test_hostnames_that_nobody_knows(name: str, expected: list[str]) -> None:
+    backend = {"group": "networking.istio.io", "kind": "Hostname", "name": name, "port": 80}
+    spec = {**API.broken.objects["HTTPRoute fx-app/web"], "rules": [{"backendRefs": [backend]}]}
+    assert survey(API, setups.manifest("HTTPRoute fx-app/web", spec), without=("HTTPRoute",)) == expected
+
+
+TARGET = {"group": "", "kind": "Service", "name": "web"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "speaks"),
+    [
+        ({"spec": {"targetRefs": [TARGET]}}, True),
+        ({"spec": {"targetRefs": [{**TARGET, "sectionName": "https"}]}}, True),
+        ({"spec": {"targetRefs": [{**TARGET, "sectionName": "http"}]}}, False),
+        ({"spec": {"targetRefs": [{**TARGET, "name": "other"}]}}, False),
+        ({"spec": {"targetRefs": [{**TARGET, "kind": "ServiceEntry"}]}}, False),
+        ({"metadata": {"annotations": {"istio.io/ignore-policy-attachment": "true"}}, "spec": {"targetRefs": [TARGET]}},
+         False),
+    ],
+)  # fmt: skip
+def test_tls_to_backends_by_a_policy(policy: dict[str, Any], speaks: bool) -> None:
+    spec = {**API.broken.objects["HTTPRoute fx-app/web"], "rules": [{"backendRefs": [{"name": "web", "port": 443}]}]}
+    route, policy = (
+        setups.manifest("HTTPRoute fx-app/web", spec),
+        setups.manifest("BackendTLSPolicy fx-app/web", policy),
+    )
+    assert survey(API, route, policy, without=("HTTPRoute",)) == ([] if speaks else ["backend-speaks-tls"])
+
+
+@pytest.mark.parametrize(
+    ("frontend", "missing"),
+    [
+        ({}, True),
+        ({"default": {"validation": {"caCertificateRefs": [{"kind": "ConfigMap", "name": "ca"}]}}}, False),
+        ({"perPort": [{"port": 443, "tls": {"validation": {"caCertificateRefs": [{"kind": "Secret", "name": "ca"}]}}}]},
+         False),
+        ({"perPort": [{"port": 444, "tls": {"validation": {"caCertificateRefs": [{"kind": "Secret", "name": "ca"}]}}}]},
+         True),
+    ],
+)  # fmt: skip
+def test_clients_certificates_of_a_gateway_api_gateway(frontend: dict[str, Any], missing: bool) -> None:
+    setup = next(one for one in setups.load("sound") if one.name == "api-https")
+    gateway = copy.deepcopy(setup.broken.objects["KubeGateway fx-edge/api"])
+    gateway["listeners"][0]["tls"]["options"] = {"gateway.istio.io/tls-terminate-mode": "MUTUAL"}
+    gateway["tls"] = {"frontend": frontend}
+    state = State([], {**setup.broken.objects, "KubeGateway fx-edge/api": gateway}, {})
+    assert [one.code for one in in_memory.findings(setup, state)] == (["client-ca-missing"] if missing else [])
+
+
+def test_proxy_protocol_is_told_where_kube_proxy_serves_the_vip() -> None:
+    setup = next(one for one in setups.load("broken") if one.name == "proxy-protocol-for-plain-clients")
+    outside = dataclasses.replace(setup, edges=())
+    assert [one.code for one in in_memory.findings(setup, setup.broken)] == ["proxy-protocol"]
+    assert in_memory.findings(outside, setup.broken) == []
 
 
 @pytest.mark.parametrize(

@@ -67,10 +67,40 @@ def peer(mode: str | None, namespace: str = "fx-mesh", **more: Any) -> Json:
     return {f"PeerAuthentication {namespace}/{'some' if more else 'all'}": {**mtls, **more}}
 
 
+def on_port(number: int) -> Json:
+    """The route by hand, at a port that the gateway's Service doesn't have."""
+    server = {"port": {"number": number, "name": "http", "protocol": "HTTP"}, "hosts": ["web.fx.example"]}
+    return {**by_hand("web"), "Gateway fx-edge/gw": {**GATEWAY, "servers": [server]}}
+
+
+def pods(**spec: Any) -> Json:
+    """The gateway's pods, with more in their spec, or in that of their container."""
+    return {"Deployment fx-edge/fx-gateway": {"spec": {"template": {"spec": spec}}}}
+
+
 MESHED = to("meshed", 80, "fx-mesh")
 PLAIN = {"DestinationRule fx-mesh/rule": {"host": "meshed.fx-mesh.svc.cluster.local",
                                           "trafficPolicy": {"tls": {"mode": "DISABLE"}}}}  # fmt: skip
 OF_MESHED = {"selector": {"matchLabels": {"app": "meshed"}}}
+# Pods whose connections a ztunnel takes
+AMBIENT = {
+    **by_hand("ambient"),
+    "Service fx-app/ambient": {"selector": {"app": "ambient"},
+                               "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
+    "Deployment fx-app/ambient": {"echo": {"app": "ambient"},
+                                  "annotations": {"ambient.istio.io/redirection": "enabled"}},
+    **rule("ambient", tls={"mode": "ISTIO_MUTUAL"}),
+}  # fmt: skip
+CLIENTS = {"type": "Opaque", "certificate": {"names": ["c"], "authority": True, "without": ["tls.crt", "tls.key"]}}
+
+
+def mutual(authority: str = "") -> Json:
+    """HTTPS by hand, for clients that show certificates."""
+    tls = {"mode": "MUTUAL", "credentialName": "cert", **({"caCertCredentialName": authority} if authority else {})}
+    server = {"port": {"number": 443, "name": "https", "protocol": "HTTPS"}, "hosts": ["web.fx.example"], "tls": tls}
+    return {**by_hand("web"), "Gateway fx-edge/gw": {**GATEWAY, "servers": [server]},
+            "Secret fx-edge/cert": {"certificate": {"names": ["web.fx.example"]}}}  # fmt: skip
+
 
 VARIANTS: list[tuple[str, list[str], list[Json], Json, Json]] = [
     ("all is well", [], [entry()], {}, {}),
@@ -101,6 +131,24 @@ VARIANTS: list[tuple[str, list[str], list[Json], Json, Json]] = [
      {"Service fx-edge/fx-gateway": {"spec": {"ports": [
          {"name": "status-port", "port": 15021, "targetPort": 15021},
          {"name": "db", "port": 20306, "targetPort": 20306}]}}}),
+    # Ports that need no Service
+    ("a port of nobody", ["port-not-on-service"], [], on_port(20019), {}),
+    ("a port of the node", [], [], on_port(20019),
+     pods(containers=[{"name": "istio-proxy", "ports": [{"containerPort": 20019, "hostPort": 20019}]}])),
+    ("another port of the node", ["port-not-on-service"], [], on_port(20019),
+     pods(containers=[{"name": "istio-proxy", "ports": [{"containerPort": 20018, "hostPort": 20018}]}])),
+    ("a port that the pods only name", ["port-not-on-service"], [], on_port(20019),
+     pods(containers=[{"name": "istio-proxy", "ports": [{"containerPort": 20019}]}])),
+    ("the node's network", [], [], on_port(20019), pods(hostNetwork=True)),
+    # Clients' certificates
+    ("nobody says whose", ["client-ca-missing"], [], mutual(), {}),
+    ("a Secret named after the certificate's", [], [], {**mutual(), "Secret fx-edge/cert-cacert": CLIENTS}, {}),
+    ("a Secret of another name", [], [], {**mutual("clients-cacert"), "Secret fx-edge/clients-cacert": CLIENTS}, {}),
+    ("its name without the ending", [], [], {**mutual("clients-cacert"), "Secret fx-edge/clients": CLIENTS}, {}),
+    ("by a scheme", [], [], {**mutual("kubernetes://clients-cacert"), "Secret fx-edge/clients": CLIENTS}, {}),
+    ("one that isn't there", ["client-ca-missing"], [],
+     {**mutual("clients-cacert"), "Secret fx-edge/cert-cacert": CLIENTS}, {}),
+    ("a ConfigMap, which isn't read", [], [], mutual("configmap://fx-app/clients-cacert"), {}),
     # Mutual TLS
     ("plain to pods that take mutual TLS alone", ["mtls-clash"], [MESHED], {**PLAIN, **peer("STRICT")}, {}),
     ("in the whole mesh", ["mtls-clash"], [MESHED], {**PLAIN, **peer("STRICT", "fx-system")}, {}),
@@ -114,6 +162,9 @@ VARIANTS: list[tuple[str, list[str], list[Json], Json, Json]] = [
      {**PLAIN, **peer("PERMISSIVE", **OF_MESHED, portLevelMtls={"8080": {"mode": "STRICT"}})}, {}),
     ("not for this port", [], [MESHED],
      {**PLAIN, **peer("STRICT", **OF_MESHED, portLevelMtls={"8080": {"mode": "DISABLE"}})}, {}),
+    ("mutual TLS to pods of the ambient mesh", [], [], AMBIENT, {}),
+    ("mutual TLS to pods of which one isn't in it", ["mtls-clash"], [],
+     {**AMBIENT, "Deployment fx-app/plain": {"echo": {"app": "ambient", "is": "plain"}}}, {}),
     ("mutual TLS to pods without a sidecar, for a port", ["mtls-clash"], [],
      {**by_hand("web"), **rule(portLevelSettings=[{"port": {"number": 80}, "tls": {"mode": "ISTIO_MUTUAL"}}])}, {}),
 ]  # fmt: skip
