@@ -9,6 +9,7 @@ Pure: no Ansible, no cluster, no process.
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -330,29 +331,55 @@ def _gateway_release(gateway: Gateway, settings: Settings) -> Release:
 def kubeconfig(options: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str | Object | None, str | None]:
     """The kubeconfig and the context that a program run beside kubernetes.core's options needs.
 
-    A path, or a kubeconfig to write to a file where the options hold one, or hold a host and a token instead. (None,
-    None) leaves it to the program's own defaults. Environment variables count as in kubernetes.core (K8S_AUTH_*).
+    A path, or a kubeconfig to write to a file where the options hold one, or hold a host instead. (None, None) leaves it
+    to the program's own defaults. Environment variables count as in kubernetes.core (K8S_AUTH_*). Raises ModelError for
+    a host without credentials: the program would go to the cluster of a kubeconfig, which may be another one.
     """
 
     def given(name: str, other: str = "") -> Any:
         value = options.get(name)
         names = [f"K8S_AUTH_{each.upper()}" for each in (name, other) if each]
-        return next((environ[each] for each in names if each in environ), None) if value is None else value
+        return next((environ[each] for each in names if environ.get(each)), None) if value is None else value
 
-    host, token = given("host"), given("api_key")
-    if not (host and token):
-        return given("kubeconfig"), given("context")
+    def file(name: str, other: str) -> str | None:
+        # In a kubeconfig a path is relative to that file
+        value = given(name, other)
+        return os.path.abspath(os.path.expanduser(value)) if value else None
+
+    host = given("host")
+    if not host:
+        path = given("kubeconfig")
+        if isinstance(path, str):
+            # Programs take `~` as it stands
+            path = os.pathsep.join(os.path.expanduser(each) for each in path.split(os.pathsep))
+        return path, given("context")
+    user: Object = {
+        "token": given("api_key"),
+        "client-certificate": file("client_cert", "cert_file"),
+        "client-key": file("client_key", "key_file"),
+        "username": given("username"),
+        "password": given("password"),
+    }
+    user = {key: value for key, value in user.items() if value}
+    if not ("token" in user or {"client-certificate", "client-key"} <= user.keys() or {"username", "password"} <= user.keys()):
+        cure = (
+            "Give api_key, or client_cert and client_key, or username and password with it, or a kubeconfig alone, "
+            "in which the host stands"
+        )
+        raise ModelError((Problem("host", f"istioctl and Helm have no credentials for {host}", cure),))
     cluster: Object = {"server": host}
-    authority = given("ca_cert", "ssl_ca_cert")
-    if authority:
-        cluster["certificate-authority"] = authority
     if str(given("validate_certs", "verify_ssl")).lower() in ("false", "no", "0"):
+        # kubectl's library refuses this beside a certificate authority
         cluster["insecure-skip-tls-verify"] = True
+    elif authority := file("ca_cert", "ssl_ca_cert"):
+        cluster["certificate-authority"] = authority
+    if proxy := given("proxy"):
+        cluster["proxy-url"] = proxy
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": OWNER, "cluster": cluster}],
-        "users": [{"name": OWNER, "user": {"token": token}}],
+        "users": [{"name": OWNER, "user": user}],
         "contexts": [{"name": OWNER, "context": {"cluster": OWNER, "user": OWNER}}],
         "current-context": OWNER,
     }, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from typing import Any
 
 import pytest
@@ -184,19 +185,47 @@ def test_a_host_and_a_token_become_a_kubeconfig() -> None:
     assert isinstance(made, dict)
     assert context is None
     assert made["users"][0]["user"] == {"token": "token"}
-    assert made["clusters"][0]["cluster"] == {
-        "server": "https://a:6443",
-        "certificate-authority": "/ca",
-        "insecure-skip-tls-verify": True,
-    }
+    assert made["clusters"][0]["cluster"] == {"server": "https://a:6443", "insecure-skip-tls-verify": True}
 
 
 def test_the_variables_that_awx_sets_are_understood() -> None:
     environ = {"K8S_AUTH_HOST": "https://a", "K8S_AUTH_API_KEY": "t", "K8S_AUTH_SSL_CA_CERT": "/ca"}
+    made, _context = _settings.kubeconfig({}, environ)
+    assert isinstance(made, dict)
+    assert made["clusters"][0]["cluster"] == {"server": "https://a", "certificate-authority": "/ca"}
     made, _context = _settings.kubeconfig({}, environ | {"K8S_AUTH_VERIFY_SSL": "False"})
     assert isinstance(made, dict)
-    cluster = {"server": "https://a", "certificate-authority": "/ca", "insecure-skip-tls-verify": True}
-    assert made["clusters"][0]["cluster"] == cluster
+    # Both at once are refused by the library that istioctl and Helm use
+    assert made["clusters"][0]["cluster"] == {"server": "https://a", "insecure-skip-tls-verify": True}
+
+
+@pytest.mark.parametrize(
+    ("environ", "user"),
+    [
+        (
+            {"K8S_AUTH_CERT_FILE": "me.crt", "K8S_AUTH_KEY_FILE": "~/me.key"},
+            {"client-certificate": "/work/me.crt", "client-key": "/home/me/me.key"},
+        ),
+        ({"K8S_AUTH_USERNAME": "me", "K8S_AUTH_PASSWORD": "p"}, {"username": "me", "password": "p"}),
+    ],
+)
+def test_a_host_is_never_left_to_another_clusters_kubeconfig(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], user: dict[str, str]
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr(os, "getcwd", lambda: "/work")
+    made, _context = _settings.kubeconfig({"host": "https://a", "kubeconfig": "/of/b"}, environ)
+    assert isinstance(made, dict)
+    assert made["clusters"][0]["cluster"] == {"server": "https://a"}
+    assert made["users"][0]["user"] == user
+    for name in environ:
+        with pytest.raises(ModelError, match="host: istioctl and Helm have no credentials for https://a"):
+            _settings.kubeconfig({"host": "https://a"}, {name: environ[name]})
+
+
+def test_a_home_is_a_home_for_programs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert _settings.kubeconfig({"kubeconfig": "~/.kube/a:/b"}, {}) == ("/home/me/.kube/a:/b", None)
 
 
 def test_automated_gateways_are_placed_on_the_edges_one_pod_of_each_gateway() -> None:
