@@ -191,15 +191,10 @@ def comparable(manifest: Mapping[str, Any]) -> Object:
     return result
 
 
-def owner_labels(namespace: str, revision: str, version: str) -> dict[str, str]:
-    """The labels that istioctl of this version gives to everything it installs for us."""
-    return {
-        MANAGED: "Reconcile",
-        _VERSION: version,
-        OWNED: OWNER,
-        _OWNER_NAMESPACE: namespace,
-        REVISION: revision or "default",
-    }
+def owner_labels(namespace: str, revision: str, version: str = "") -> dict[str, str]:
+    """The labels that istioctl, of this version or of any, gives to everything it installs for us."""
+    labels = {MANAGED: "Reconcile", OWNED: OWNER, _OWNER_NAMESPACE: namespace, REVISION: revision or "default"}
+    return {**labels, _VERSION: version} if version else labels
 
 
 def prunable(manifest: Mapping[str, Any]) -> bool:

@@ -145,8 +145,11 @@ class Istioctl:
             wanted = _installed.as_installed(manifest, live, labels)
             return _change(live, _objects.apply(cluster, wanted, self.manager, dry_run=True), self.manager)
 
+        # Of any version: istioctl itself removes only what one of its own version has installed
+        ours = _installed.owner_labels(self.settings.namespace, self._revision())
+
         def listed(kind: tuple[str, str]) -> list[Manifest]:
-            return [each for each in _objects.find(cluster, *kind, labels) if _installed.prunable(each)]
+            return [each for each in _objects.find(cluster, *kind, ours) if _installed.prunable(each)]
 
         live = [each for found in cluster.every(listed, PRUNED) for each in found]
         tags = _objects.find(cluster, *_installed.WEBHOOKS, {"istio.io/tag": "default"})
@@ -295,8 +298,9 @@ class Helm:
         ours = self._listed(",".join(f"{key}={value}" for key, value in self._labels().items()))
         return [key for key, each in ours.items() if key not in wanted and each["chart"].startswith("gateway-")]
 
-    def _labels(self) -> dict[str, str]:
-        return {HELM_LABEL: "installation", f"{HELM_LABEL}/revision": self.settings.revision or "default"}
+    def _labels(self, revision: str = "") -> dict[str, str]:
+        named = revision or self.settings.revision or "default"
+        return {HELM_LABEL: "installation", f"{HELM_LABEL}/revision": named}
 
     def _plan(self, cluster: Cluster, release: Release, exists: bool) -> list[Change]:
         rendered = self._templates()[release.namespace, release.name]
@@ -346,10 +350,11 @@ class Helm:
             arguments.append("--take-ownership")
         called(self.run, arguments, _yaml.dump(release.values), f"Installing {release.name} from {place}")
 
-    def plan_removal(self, *, last: bool) -> list[Manifest]:
-        """Our releases to uninstall, in this order. What revisions share goes with the `last` one."""
-        chosen = {HELM_LABEL: "installation"} if last else self._labels()
-        ours = self._listed(",".join(f"{key}={value}" for key, value in chosen.items()))
+    def plan_removal(self, revisions: Sequence[str], *, last: bool) -> list[Manifest]:
+        """Our releases to uninstall, in this order. What all revisions share goes with the `last` ones."""
+        ours: dict[tuple[str, str], dict[str, str]] = {}
+        for chosen in [{HELM_LABEL: "installation"}] if last else [self._labels(each) for each in revisions]:
+            ours |= self._listed(",".join(f"{key}={value}" for key, value in chosen.items()))
         order = ("gateway", "ztunnel", "istiod", "cni", "base")
         shared = () if last else ("base", "cni", "ztunnel")
         kinds = {key: str(each["chart"]).rpartition("-")[0] for key, each in ours.items()}
