@@ -200,7 +200,7 @@ attributes:
     description: Shows each object that would change, before and after.
     support: full
 requirements:
-  - istioctl 1.24 or newer, or Helm 3.14 or newer
+  - istioctl 1.24 or newer, or Helm 3.17 or newer (4 included)
   - kubernetes >= 24.2.0
   - PyYAML
 author:

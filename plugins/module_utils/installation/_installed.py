@@ -171,6 +171,32 @@ def as_released(manifest: Mapping[str, Any], live: Mapping[str, Any], release: s
     return kept_by_istio(wanted, live)
 
 
+def without_lost(after: Any, before: Any, wanted: Any) -> Any:
+    """`after` without what `before` sets and `wanted` doesn't: what a merge of three takes away."""
+    if isinstance(after, dict) and isinstance(before, dict) and isinstance(wanted, dict):
+        return {
+            key: without_lost(value, before.get(key), wanted.get(key))
+            for key, value in after.items()
+            if key in wanted or before.get(key) in (None, {}, [])
+        }
+    if isinstance(after, list) and isinstance(before, list) and isinstance(wanted, list):
+        old, new = _named(before), _named(wanted)
+        if old is None or new is None or _named(after) is None:
+            return [each for each in after if each in wanted or each not in before]
+        return [
+            without_lost(each, old.get(each["name"]), new.get(each["name"]))
+            for each in after
+            if each["name"] in new or each["name"] not in old
+        ]
+    return after
+
+
+def _named(items: list[Any]) -> dict[str, Any] | None:
+    """A list's items by their names, None where these don't tell them apart."""
+    named = {each["name"]: each for each in items if isinstance(each, dict) and "name" in each}
+    return named if len(named) == len(items) else None
+
+
 def is_released(live: Mapping[str, Any], release: str, namespace: str) -> bool:
     """Whether an object carries the marks of this release; Helm refuses to touch one that doesn't."""
     notes = live["metadata"].get("annotations") or {}

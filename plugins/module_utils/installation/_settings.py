@@ -213,14 +213,24 @@ def _own_values(settings: Settings) -> Object:
     own: Object = {}
     if settings.namespace != SYSTEM_NAMESPACE:
         own["global"] = {"istioNamespace": settings.namespace}
-    if any(each.edges for each in settings.gateways):
-        # The number of pods is the number of edges: an autoscaler would ask for pods that no node may take.
-        own["gateways"] = {"istio-ingressgateway": {"autoscaleEnabled": False}}
+    if settings.gateways:
+        # The number of pods is given: an autoscaler would change it, and ask for pods that no node may take.
+        common: Object = {"autoscaleEnabled": False}
+        fewest = min(_pods(each) for each in settings.gateways)
+        if fewest > 1:
+            # Each gateway's own number is laid over this one, by which the chart decides on a disruption budget for
+            # all of them. With a single pod a budget would keep its node from being drained.
+            common["replicaCount"] = fewest
+        own["gateways"] = {"istio-ingressgateway": common}
     return own
 
 
+def _pods(gateway: Gateway) -> int:
+    return len(gateway.edges) or gateway.replicas
+
+
 def _component(gateway: Gateway) -> Object:
-    settings: Object = {"service": _service(gateway), "replicaCount": len(gateway.edges) or gateway.replicas}
+    settings: Object = {"service": _service(gateway), "replicaCount": _pods(gateway)}
     if gateway.edges:
         apart = [{"labelSelector": {"matchLabels": gateway.labels}, "topologyKey": _HOSTNAME}]
         settings["affinity"] = {
@@ -279,14 +289,15 @@ def releases(settings: Settings) -> list[Release]:
     common: Object = {"global": world | images}
     if settings.profile not in _PLAIN_PROFILES:
         common["profile"] = settings.profile
+    shared = {key: value for key, value in settings.values.items() if key == "global"}
     istiod = merged(common, {"ownerName": OWNER, "revision": settings.revision} | _class_defaults(settings.automated))
     found = [Release("istio-base", space, "base", {"global": world, "defaultRevision": settings.revision or "default"})]
     if settings.profile == "ambient":
         # Ambient's node agents take images from the charts' own `global`, as istiod does
-        found.append(Release("istio-cni", space, "cni", common))
+        found.append(Release("istio-cni", space, "cni", merged(common, shared)))
     found.append(Release(settings.istiod, space, "istiod", merged(istiod, settings.values)))
     if settings.profile == "ambient":
-        found.append(Release("ztunnel", space, "ztunnel", images | {"istioNamespace": space}))
+        found.append(Release("ztunnel", space, "ztunnel", merged(images | {"istioNamespace": space}, shared)))
     found += [_gateway_release(each, settings) for each in settings.gateways]
     return found
 
@@ -318,7 +329,8 @@ def _gateway_release(gateway: Gateway, settings: Settings) -> Release:
         # A DaemonSet needs neither a number nor anti-affinity; its rollout replaces in place, one at a time
         values |= {"kind": "DaemonSet", "affinity": {"nodeAffinity": _on(gateway.edges)}}
     else:
-        values["replicaCount"] = gateway.replicas
+        # The chart makes a disruption budget only where there are two pods or more
+        values |= {"replicaCount": gateway.replicas, "podDisruptionBudget": {"minAvailable": 1}}
     policy = settings.values.get("global", {}).get("imagePullPolicy")
     if policy:
         values["imagePullPolicy"] = policy

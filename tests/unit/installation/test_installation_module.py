@@ -316,6 +316,53 @@ def test_helm_installs_a_failed_release_again(run: RunModule, helm: Program) -> 
     assert verbs(by_helm(run, helm, check=True)) == {"Release istiod": "update"}
 
 
+@pytest.mark.parametrize(("status", "undo"), [("pending-install", "uninstall"), ("pending-upgrade", "rollback")])
+def test_a_release_that_helm_was_ended_in_is_named_with_its_cure(
+    run: RunModule, helm: Program, status: str, undo: str
+) -> None:
+    by_helm(run, helm)
+    releases = yaml.safe_load((helm.folder / "releases.json").read_text())
+    releases["istiod"]["status"] = status
+    helm.says("releases", releases)
+    message = by_helm(run, helm, check=True)["msg"]
+    assert message.startswith(f"Release istiod (namespace istio-system) is {status}:")
+    assert f"run helm {undo} istiod --namespace=istio-system" in message
+
+
+def test_a_setting_that_helm_3_would_take_away_is_seen(run: RunModule, helm: Program, server: Server) -> None:
+    """Its fields aren't applied, so that nothing that is applied takes them away."""
+    by_helm(run, helm)
+    rendered = yaml.safe_load((helm.folder / "rendered.json").read_text())
+    releases = yaml.safe_load((helm.folder / "releases.json").read_text())
+    for each in (server.objects["", "ConfigMap", "istio-system", "istio"], releases["istiod"]["objects"][1]):
+        each["data"]["more"] = "b"
+    helm.says("releases", releases)
+    result = by_helm(run, helm, check=True)
+    assert verbs(result) == {"ConfigMap istio": "update"}
+    assert "more: b" in result["diff"][0]["before"]
+    assert "more: b" not in result["diff"][0]["after"]
+    assert rendered["istiod"][1]["data"] == {"key": "a"}
+
+
+def test_a_service_whose_class_cannot_be_set_any_more_has_a_cure(
+    run: RunModule, istioctl: Program, server: Server
+) -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "istio-ingressgateway", "namespace": "istio-system"},
+               "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}}  # fmt: skip
+    server.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}})
+    server.add(service)
+    istioctl.renders([istiod(), service])
+
+    def immutable(request: Any) -> None:
+        if request.method == "PATCH" and request.path.endswith("/istio-ingressgateway"):
+            raise StatusError(422, "Invalid", "spec.loadBalancerClass: Invalid value: may not change once set")
+
+    server.before = immutable
+    message = installed(run, istioctl)["msg"]
+    assert message.startswith("gateways: Service istio-system/istio-ingressgateway is a LoadBalancer already")
+    assert 'load_balancer_class of that gateway to the class it has, or to ""' in message
+
+
 def test_helm_takes_over_only_what_is_ours_or_adopted(run: RunModule, helm: Program, server: Server) -> None:
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "istio-reader"}}
     server.add(role)

@@ -43,13 +43,26 @@ def test_other_service_types_get_no_class(kind: str, fields: set[str]) -> None:
     assert set(component({"name": "blue", "service_type": kind})["k8s"]["service"]) == fields
 
 
-def test_the_autoscaler_is_off_only_where_edges_give_the_number() -> None:
-    placed = _settings.operator(Settings(gateways=gateways([{"name": "blue"}], edges=EDGES)))
-    free = _settings.operator(Settings(gateways=gateways([{"name": "blue", "replicas": 2}])))
-    assert placed["spec"]["values"]["gateways"]["istio-ingressgateway"] == {"autoscaleEnabled": False}
-    assert free["spec"]["values"] == {}
-    assert free["spec"]["components"]["ingressGateways"][0]["k8s"]["replicaCount"] == 2
-    assert "affinity" not in free["spec"]["components"]["ingressGateways"][0]["k8s"]
+@pytest.mark.parametrize(
+    ("entries", "common"),
+    [
+        ([{"name": "blue", "edges": EDGES}], {"autoscaleEnabled": False, "replicaCount": 3}),
+        ([{"name": "blue", "replicas": 2}, {"name": "red", "edges": EDGES}], {"autoscaleEnabled": False, "replicaCount": 2}),
+        ([{"name": "blue"}, {"name": "red", "edges": EDGES}], {"autoscaleEnabled": False}),
+    ],
+    ids=["edges", "replicas", "one pod, which no disruption budget may hold"],
+)  # fmt: skip
+def test_nothing_but_the_list_says_how_many_pods_there_are(
+    entries: list[dict[str, Any]], common: dict[str, Any]
+) -> None:
+    spec = _settings.operator(Settings(gateways=gateways(entries)))["spec"]
+    assert spec["values"] == {"gateways": {"istio-ingressgateway": common}}
+    counts = [each["k8s"]["replicaCount"] for each in spec["components"]["ingressGateways"]]
+    assert counts == [len(each.get("edges", ())) or each.get("replicas", 1) for each in entries]
+
+
+def test_without_gateways_there_is_nothing_to_say_of_them() -> None:
+    assert _settings.operator(Settings())["spec"]["values"] == {}
 
 
 def test_a_second_gateways_pods_are_not_chosen_by_the_first_ones_service() -> None:
@@ -157,6 +170,7 @@ def test_helm_gives_the_service_the_same_listeners_as_istioctl() -> None:
 def test_helm_without_edges_has_the_given_number_of_pods() -> None:
     values = released(Settings(gateways=gateways([{"name": "blue", "replicas": 2}])))["blue"].values
     assert values["replicaCount"] == 2
+    assert values["podDisruptionBudget"] == {"minAvailable": 1}
     assert "kind" not in values
 
 
@@ -170,6 +184,8 @@ def test_helm_images_come_from_the_given_registry() -> None:
     values = released(Settings(hub="h", tag="t", profile="ambient", values={"global": {"imagePullPolicy": "Never"}}))
     assert values["istiod"].values["global"] | {"hub": "h", "tag": "t"} == values["istiod"].values["global"]
     assert values["istiod"].values["global"]["imagePullPolicy"] == "Never"
+    assert values["istio-cni"].values["global"] == values["istiod"].values["global"]
+    assert values["ztunnel"].values["global"] == {"imagePullPolicy": "Never"}
     assert (values["ztunnel"].values["hub"], values["ztunnel"].values["tag"]) == ("h", "t")
 
 
