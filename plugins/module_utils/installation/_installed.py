@@ -228,16 +228,22 @@ def prunable(manifest: Mapping[str, Any]) -> bool:
     return bool(label(manifest, _COMPONENT)) and label(manifest, _KEPT) != "true"
 
 
-def of_former(manifest: Mapping[str, Any], revision: str) -> bool:
+def of_former(manifest: Mapping[str, Any], revision: str, gateways: Iterable[Gateway] = ()) -> bool:
     """Whether an object belongs to a control plane of this revision that istioctl installed for somebody else.
 
-    The gateways of such an installation aren't meant: clients may use one that isn't in our list.
+    The gateways of such an installation are meant only where they are in our list: clients may use another. Of those it
+    is what bears their name, as an autoscaler that would go on scaling what is now ours.
     """
+    metadata = manifest["metadata"]
+    place = metadata.get("namespace"), metadata["name"]
     return (
         label(manifest, REVISION) == (revision or "default")
         and label(manifest, OWNED) not in ("", OWNER)
         and prunable(manifest)
-        and label(manifest, _COMPONENT) not in ("IngressGateways", "EgressGateways")
+        and (
+            label(manifest, _COMPONENT) not in ("IngressGateways", "EgressGateways")
+            or place in [(each.namespace, each.name) for each in gateways]
+        )
     )
 
 

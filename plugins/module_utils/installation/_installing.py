@@ -187,7 +187,13 @@ def _former(cluster: Cluster, installer: Installer, rendered: Sequence[Manifest]
     if not isinstance(installer, Istioctl):
         return []
     found = cluster.every(lambda kind: _objects.find(cluster, *kind, {_installed.MANAGED: "Reconcile"}), PRUNED)
-    live = [each for objects in found for each in objects if _installed.of_former(each, installer.settings.revision)]
+    settings = installer.settings
+    live = [
+        each
+        for objects in found
+        for each in objects
+        if _installed.of_former(each, settings.revision, settings.gateways)
+    ]
     return _installed.left_over(rendered, live)
 
 

@@ -160,10 +160,20 @@ def test_what_only_an_adopted_istio_had_goes_and_its_gateways_stay(
         added = config_map(name, "x")
         added["metadata"]["labels"] = {**by_others, "operator.istio.io/component": component, **more}
         server.add(added)
-    assert verbs(installed(run, istioctl, adopt=True, check=True))["ConfigMap tuning"] == "delete"
+    for name in ("listed", "not-listed"):
+        labels = {**by_others, "operator.istio.io/component": "IngressGateways"}
+        metadata = {"name": name, "namespace": "istio-system", "labels": labels}
+        server.add({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": metadata})
+    listed: Json = {"adopt": True, "gateways": [{"name": "listed"}]}
+    assert verbs(installed(run, istioctl, check=True, **listed))["ConfigMap tuning"] == "delete"
     assert server.get("ConfigMap", "istio-system", "tuning")
-    result = verbs(installed(run, istioctl, adopt=True))
-    assert result == {"Deployment istiod": "update", "ConfigMap tuning": "delete"}
+    result = verbs(installed(run, istioctl, **listed))
+    assert result == {
+        "Deployment istiod": "update",
+        "ConfigMap tuning": "delete",
+        "HorizontalPodAutoscaler listed": "delete",
+    }
+    assert server.get("HorizontalPodAutoscaler", "istio-system", "not-listed")
     maps = [name for name in left(server) if name.startswith("ConfigMap")]
     assert maps == ["ConfigMap istio", "ConfigMap kept", "ConfigMap of-a-gateway", "ConfigMap of-another-revision"]
     assert not installed(run, istioctl, adopt=True)["changed"]
