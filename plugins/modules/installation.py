@@ -166,8 +166,8 @@ options:
     choices: [present, absent, rendered]
   every_revision:
     description:
-      - With O(state=absent), whether to remove every control plane of ours in O(namespace) that O(method) installed, and
-        not that of O(revision) alone.
+      - With O(state=absent), whether to remove every control plane of ours in O(namespace) that O(method) installed,
+        and not that of O(revision) alone.
     type: bool
     default: false
   remove_definitions:

@@ -85,7 +85,9 @@ def bundle_version(manifest: Mapping[str, Any]) -> tuple[int, ...]:
 def bundle_line(manifest: Mapping[str, Any]) -> str:
     """One object of a bundle as a difference shows it: its name, version and channel."""
     notes = manifest["metadata"].get("annotations") or {}
-    return f"{manifest['kind']} {manifest['metadata']['name']}: {notes.get(_BUNDLE, 'no version')}, {_channel(manifest)}\n"
+    return (
+        f"{manifest['kind']} {manifest['metadata']['name']}: {notes.get(_BUNDLE, 'no version')}, {_channel(manifest)}\n"
+    )
 
 
 def definitions(cluster: Cluster, given: Sequence[Object]) -> tuple[list[Change], list[str]]:

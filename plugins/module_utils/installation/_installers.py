@@ -64,14 +64,14 @@ def called(run: Run, arguments: Sequence[str], text: str, what: str) -> str:
     return out
 
 
-def refused(error: RefusedError, manifest: Manifest) -> RefusedError | ClusterError:
+def _refused(error: RefusedError, manifest: Manifest) -> RefusedError | ClusterError:
     """The same error, with the cure where there is one that the server doesn't know."""
     if error.status == 422 and manifest["kind"] == "Service" and "loadBalancerClass" in str(error):
         metadata = manifest["metadata"]
         return ClusterError(
-            f"gateways: Service {metadata.get('namespace')}/{metadata['name']} is a LoadBalancer already, and Kubernetes "
-            "doesn't let its class be changed.",
-            'Set load_balancer_class of that gateway to the class it has, or to "" if it has none; or delete the Service.',
+            f"gateways: Service {metadata.get('namespace')}/{metadata['name']} is a LoadBalancer already, "
+            "and Kubernetes doesn't let its class be changed.",
+            'Set load_balancer_class of that gateway to the class it has, "" if it has none; or delete the Service.',
         )
     return error
 
@@ -81,7 +81,7 @@ def _tried(cluster: Cluster, manifest: Manifest, manager: str) -> Manifest:
     try:
         return _objects.apply(cluster, manifest, manager, dry_run=True)
     except RefusedError as error:
-        raise refused(error, manifest) from error
+        raise _refused(error, manifest) from error
 
 
 def _change(live: Manifest, after: Manifest, manager: str) -> Change:

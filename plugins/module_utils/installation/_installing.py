@@ -152,8 +152,8 @@ def _refuse(there: Sequence[_installed.Installed], settings: Settings, version: 
 def _stands(cluster: Cluster, settings: Settings) -> bool:
     """Whether the control plane is there and ready: the one that gateways go back to is left as it is.
 
-    Whatever else differs is written when the first gateway moves to it. So istioctl takes the tag `default` back for the
-    default revision only when that gateway is there.
+    Whatever else differs is written when the first gateway moves to it. So istioctl takes the tag `default` back for
+    the default revision only when that gateway is there.
     """
     place = {"namespace": settings.namespace, "name": settings.istiod}
     live = _objects.get(cluster, {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": place})

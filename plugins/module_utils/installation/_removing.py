@@ -182,7 +182,9 @@ def _staying(
     def stays(kind: _kinds.Kind, each: Manifest) -> bool:
         metadata = each["metadata"]
         labels, notes = metadata.get("labels") or {}, metadata.get("annotations") or {}
-        if (kind.group, kind.name, namespace, metadata["name"]) in going or (kind.name, metadata["name"]) in _EVERYWHERE:
+        if (kind.name, metadata["name"]) in _EVERYWHERE:
+            return False
+        if (kind.group, kind.name, namespace, metadata["name"]) in going:
             return False
         if metadata.get("ownerReferences") or metadata.get("deletionTimestamp") or _installed.is_ours(each):
             return False

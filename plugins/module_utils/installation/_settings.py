@@ -339,13 +339,16 @@ def _gateway_release(gateway: Gateway, settings: Settings) -> Release:
 
 # --- how istioctl and Helm reach the cluster ---
 
+#: Any of these will do: what kubernetes.core takes beside a host without reading a kubeconfig.
+_CREDENTIALS: tuple[set[str], ...] = ({"token"}, {"client-certificate", "client-key"}, {"username", "password"})
+
 
 def kubeconfig(options: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str | Object | None, str | None]:
     """The kubeconfig and the context that a program run beside kubernetes.core's options needs.
 
-    A path, or a kubeconfig to write to a file where the options hold one, or hold a host instead. (None, None) leaves it
-    to the program's own defaults. Environment variables count as in kubernetes.core (K8S_AUTH_*). Raises ModelError for
-    a host without credentials: the program would go to the cluster of a kubeconfig, which may be another one.
+    A path, or a kubeconfig to write to a file where the options hold one, or hold a host instead. (None, None) leaves
+    it to the program's own defaults. Environment variables count as in kubernetes.core (K8S_AUTH_*). Raises ModelError
+    for a host without credentials: the program would go to the cluster of a kubeconfig, which may be another one.
     """
 
     def given(name: str, other: str = "") -> Any:
@@ -373,7 +376,7 @@ def kubeconfig(options: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[
         "password": given("password"),
     }
     user = {key: value for key, value in user.items() if value}
-    if not ("token" in user or {"client-certificate", "client-key"} <= user.keys() or {"username", "password"} <= user.keys()):
+    if not any(needed <= user.keys() for needed in _CREDENTIALS):
         cure = (
             "Give api_key, or client_cert and client_key, or username and password with it, or a kubeconfig alone, "
             "in which the host stands"

@@ -47,7 +47,8 @@ def test_other_service_types_get_no_class(kind: str, fields: set[str]) -> None:
     ("entries", "common"),
     [
         ([{"name": "blue", "edges": EDGES}], {"autoscaleEnabled": False, "replicaCount": 3}),
-        ([{"name": "blue", "replicas": 2}, {"name": "red", "edges": EDGES}], {"autoscaleEnabled": False, "replicaCount": 2}),
+        ([{"name": "blue", "replicas": 2}, {"name": "red", "edges": EDGES}],
+         {"autoscaleEnabled": False, "replicaCount": 2}),
         ([{"name": "blue"}, {"name": "red", "edges": EDGES}], {"autoscaleEnabled": False}),
     ],
     ids=["edges", "replicas", "one pod, which no disruption budget may hold"],
@@ -234,9 +235,9 @@ def test_a_host_is_never_left_to_another_clusters_kubeconfig(
     assert isinstance(made, dict)
     assert made["clusters"][0]["cluster"] == {"server": "https://a"}
     assert made["users"][0]["user"] == user
-    for name in environ:
+    for name, value in environ.items():
         with pytest.raises(ModelError, match="host: istioctl and Helm have no credentials for https://a"):
-            _settings.kubeconfig({"host": "https://a"}, {name: environ[name]})
+            _settings.kubeconfig({"host": "https://a"}, {name: value})
 
 
 def test_a_home_is_a_home_for_programs_too(monkeypatch: pytest.MonkeyPatch) -> None:
