@@ -89,7 +89,12 @@ def run(module: AnsibleModule) -> dict:
     if module.params["state"] == "absent":
         changes = _bundle.removals(cluster, given)
     else:
-        changes = _bundle.definitions(cluster, given)
+        changes, older = _bundle.definitions(cluster, given)
+        if older:
+            module.warn(
+                f"path: {', '.join(older)} stay older, as they are of the experimental channel and this bundle is of "
+                "the standard one. Give the bundle of the experimental channel to have them renewed."
+            )
     if changes and not module.check_mode:
         (_bundle.remove if module.params["state"] == "absent" else _bundle.establish)(cluster, changes)
     result = {"changed": bool(changes), "changes": [each.summary() for each in changes]}

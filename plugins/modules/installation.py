@@ -164,6 +164,12 @@ options:
     type: str
     default: present
     choices: [present, absent, rendered]
+  every_revision:
+    description:
+      - With O(state=absent), whether to remove every control plane of ours in O(namespace) that O(method) installed,
+        and not that of O(revision) alone.
+    type: bool
+    default: false
   remove_definitions:
     description:
       - With O(state=absent), whether to remove Istio's definitions (CRDs) as well, when no control plane is left.
@@ -184,8 +190,8 @@ extends_documentation_fragment:
   - kubernetes.core.k8s_auth_options
   - edgeway.istio.cluster
 notes:
-  - istioctl and Helm need a kubeconfig. Where O(host) and O(api_key) are given instead, one is written for the time of
-    the run.
+  - istioctl and Helm need a kubeconfig. Where O(host) is given instead, with O(api_key), a client certificate and its
+    key, or a user name and a password, one is written for the time of the run. Without any of them O(host) is refused.
 attributes:
   check_mode:
     description: Says what the installer would change, by a dry run on the server.
@@ -194,7 +200,7 @@ attributes:
     description: Shows each object that would change, before and after.
     support: full
 requirements:
-  - istioctl 1.24 or newer, or Helm 3.14 or newer
+  - istioctl 1.24 or newer, or Helm 3.17 or newer (4 included)
   - kubernetes >= 24.2.0
   - PyYAML
 author:
@@ -271,7 +277,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.installation import 
 
 def main() -> None:
     spec = {**_arguments.INSTALLATION, "move_gateways": {"type": "list", "elements": "str"}}
-    spec["place_automated"] = {"type": "bool", "default": False}
+    spec |= {name: {"type": "bool", "default": False} for name in ("place_automated", "every_revision")}
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     module.no_log_values -= _arguments.plain_values(module.params["kubeconfig"])
     try:
@@ -307,6 +313,7 @@ def run(module: AnsibleModule) -> dict:
             settings,
             cluster,
             _removing.Options(
+                every=params["every_revision"],
                 definitions=params["remove_definitions"],
                 in_use=params["in_use"],
                 check=module.check_mode,

@@ -64,6 +64,7 @@ previous:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.edgeway.istio.plugins.module_utils import _arguments, _cluster
+from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _objects
 from ansible_collections.edgeway.istio.plugins.module_utils.installation import _installed, _installers, _programs
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
@@ -90,7 +91,7 @@ def main() -> None:
             arguments.append(f"--istioNamespace={params['namespace']}")
             run = _programs.runner(module, params["executable"], "--context")
             _installers.called(run, arguments, "", f"istioctl tag set {params['tag']}")
-    except (_cluster.ClusterError, _installers.InstallerError) as error:
+    except (ModelError, _cluster.ClusterError, _installers.InstallerError) as error:
         module.fail_json(msg=str(error))
     lines = [f"{params['tag']}: {revision or 'no revision'}\n" for revision in (previous, wanted)]
     module.exit_json(changed=previous != wanted, previous=previous, diff={"before": lines[0], "after": lines[1]})

@@ -19,6 +19,9 @@ Fields = Mapping[str, Any]
 
 _NOISE = ("managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink")
 
+#: `kubectl apply` keeps the whole object there, a Secret's values too.
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
 
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> Any:
@@ -147,6 +150,9 @@ def without_secrets(manifest: Mapping[str, Any]) -> Manifest:
         for part in ("data", "stringData"):
             if shown.get(part):
                 shown[part] = dict.fromkeys(sorted(shown[part]), "hidden")
+        notes = (shown.get("metadata") or {}).get("annotations") or {}
+        if _LAST_APPLIED in notes:
+            shown["metadata"] = {**shown["metadata"], "annotations": {**notes, _LAST_APPLIED: "hidden"}}
     return shown
 
 

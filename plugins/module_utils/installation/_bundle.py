@@ -25,7 +25,8 @@ _BUNDLE = "gateway.networking.k8s.io/bundle-version"
 def outdated(given: Iterable[Mapping[str, Any]], live: Iterable[Mapping[str, Any]]) -> list[Object]:
     """The given objects of a Gateway API bundle that the cluster lacks or has from an older bundle.
 
-    An object there without the bundle's annotation counts as older; nothing newer is ever replaced. Raises ModelError
+    An object there without the bundle's annotation counts as older; nothing newer is ever replaced, and nothing of the
+    experimental channel by the standard one, which would drop fields that may be in use. Raises ModelError
     when one object is given twice, as in a folder that holds the standard and the experimental channel.
     """
     there = {_kinds.key_of(each): each for each in live}
@@ -37,9 +38,32 @@ def outdated(given: Iterable[Mapping[str, Any]], live: Iterable[Mapping[str, Any
             cure = "Give one channel: the folder `standard` or `experimental`, or its bundle file"
             raise ModelError((Problem("path", f"{key[1]} {key[3]} is given twice", cure),))
         chosen.add(key)
+        if key in there and of_experiments(there[key]) and not of_experiments(manifest):
+            continue
         if key not in there or bundle_version(there[key]) < bundle_version(manifest):
             result.append(dict(manifest))
     return result
+
+
+def of_experiments(manifest: Mapping[str, Any]) -> bool:
+    """Whether an object is of the experimental channel."""
+    return _channel(manifest) == "experimental"
+
+
+def _channel(manifest: Mapping[str, Any]) -> str:
+    return str((manifest["metadata"].get("annotations") or {}).get("gateway.networking.k8s.io/channel", "no channel"))
+
+
+def held_back(given: Iterable[Mapping[str, Any]], live: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of objects that stay older than the bundle, as they are of the experimental channel and it isn't."""
+    there = {_kinds.key_of(each): each for each in live if of_experiments(each)}
+    return [
+        str(each["metadata"]["name"])
+        for each in given
+        if _kinds.key_of(each) in there
+        and not of_experiments(each)
+        and bundle_version(there[_kinds.key_of(each)]) < bundle_version(each)
+    ]
 
 
 def established(definition: Mapping[str, Any]) -> bool:
@@ -61,19 +85,21 @@ def bundle_version(manifest: Mapping[str, Any]) -> tuple[int, ...]:
 def bundle_line(manifest: Mapping[str, Any]) -> str:
     """One object of a bundle as a difference shows it: its name, version and channel."""
     notes = manifest["metadata"].get("annotations") or {}
-    channel = notes.get("gateway.networking.k8s.io/channel", "no channel")
-    return f"{manifest['kind']} {manifest['metadata']['name']}: {notes.get(_BUNDLE, 'no version')}, {channel}\n"
+    return (
+        f"{manifest['kind']} {manifest['metadata']['name']}: {notes.get(_BUNDLE, 'no version')}, {_channel(manifest)}\n"
+    )
 
 
-def definitions(cluster: Cluster, given: Sequence[Object]) -> list[Change]:
-    """What has to be written so that the cluster has the given Gateway API bundle, or a newer one."""
+def definitions(cluster: Cluster, given: Sequence[Object]) -> tuple[list[Change], list[str]]:
+    """What has to be written so that the cluster has the given Gateway API bundle, or a newer one; what stays older."""
     live = [each for each in cluster.every(lambda each: _objects.get(cluster, each), given) if each]
     there = {_kinds.key_of(each): each for each in live}
-    return [
+    changes = [
         Change("update" if before else "create", before, manifest, MANAGER)
         for manifest in outdated(given, live)
         for before in [there.get(_kinds.key_of(manifest))]
     ]
+    return changes, held_back(given, live)
 
 
 def removals(cluster: Cluster, given: Sequence[Object]) -> list[Change]:

@@ -171,6 +171,32 @@ def as_released(manifest: Mapping[str, Any], live: Mapping[str, Any], release: s
     return kept_by_istio(wanted, live)
 
 
+def without_lost(after: Any, before: Any, wanted: Any) -> Any:
+    """`after` without what `before` sets and `wanted` doesn't: what a merge of three takes away."""
+    if isinstance(after, dict) and isinstance(before, dict) and isinstance(wanted, dict):
+        return {
+            key: without_lost(value, before.get(key), wanted.get(key))
+            for key, value in after.items()
+            if key in wanted or before.get(key) in (None, {}, [])
+        }
+    if isinstance(after, list) and isinstance(before, list) and isinstance(wanted, list):
+        old, new = _named(before), _named(wanted)
+        if old is None or new is None or _named(after) is None:
+            return [each for each in after if each in wanted or each not in before]
+        return [
+            without_lost(each, old.get(each["name"]), new.get(each["name"]))
+            for each in after
+            if each["name"] in new or each["name"] not in old
+        ]
+    return after
+
+
+def _named(items: list[Any]) -> dict[str, Any] | None:
+    """A list's items by their names, None where these don't tell them apart."""
+    named = {each["name"]: each for each in items if isinstance(each, dict) and "name" in each}
+    return named if len(named) == len(items) else None
+
+
 def is_released(live: Mapping[str, Any], release: str, namespace: str) -> bool:
     """Whether an object carries the marks of this release; Helm refuses to touch one that doesn't."""
     notes = live["metadata"].get("annotations") or {}
@@ -191,15 +217,10 @@ def comparable(manifest: Mapping[str, Any]) -> Object:
     return result
 
 
-def owner_labels(namespace: str, revision: str, version: str) -> dict[str, str]:
-    """The labels that istioctl of this version gives to everything it installs for us."""
-    return {
-        MANAGED: "Reconcile",
-        _VERSION: version,
-        OWNED: OWNER,
-        _OWNER_NAMESPACE: namespace,
-        REVISION: revision or "default",
-    }
+def owner_labels(namespace: str, revision: str, version: str = "") -> dict[str, str]:
+    """The labels that istioctl, of this version or of any, gives to everything it installs for us."""
+    labels = {MANAGED: "Reconcile", OWNED: OWNER, _OWNER_NAMESPACE: namespace, REVISION: revision or "default"}
+    return {**labels, _VERSION: version} if version else labels
 
 
 def prunable(manifest: Mapping[str, Any]) -> bool:
@@ -207,16 +228,22 @@ def prunable(manifest: Mapping[str, Any]) -> bool:
     return bool(label(manifest, _COMPONENT)) and label(manifest, _KEPT) != "true"
 
 
-def of_former(manifest: Mapping[str, Any], revision: str) -> bool:
+def of_former(manifest: Mapping[str, Any], revision: str, gateways: Iterable[Gateway] = ()) -> bool:
     """Whether an object belongs to a control plane of this revision that istioctl installed for somebody else.
 
-    The gateways of such an installation aren't meant: clients may use one that isn't in our list.
+    The gateways of such an installation are meant only where they are in our list: clients may use another. Of those it
+    is what bears their name, as an autoscaler that would go on scaling what is now ours.
     """
+    metadata = manifest["metadata"]
+    place = metadata.get("namespace"), metadata["name"]
     return (
         label(manifest, REVISION) == (revision or "default")
         and label(manifest, OWNED) not in ("", OWNER)
         and prunable(manifest)
-        and label(manifest, _COMPONENT) not in ("IngressGateways", "EgressGateways")
+        and (
+            label(manifest, _COMPONENT) not in ("IngressGateways", "EgressGateways")
+            or place in [(each.namespace, each.name) for each in gateways]
+        )
     )
 
 

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _yaml
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
-from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, RefusedError
+from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
-from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _objects
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kinds, _objects
 from ansible_collections.edgeway.istio.plugins.module_utils.installation import _installed, _settings
 from ansible_collections.edgeway.istio.plugins.module_utils.installation._settings import Release, Settings
 
@@ -62,6 +62,26 @@ def called(run: Run, arguments: Sequence[str], text: str, what: str) -> str:
         marked = [line for line in lines if re.search(r"^✘|error:", line, re.IGNORECASE)]
         raise InstallerError(f"{what} failed (exit code {code}): {'. '.join(marked or lines)[-2000:]}")
     return out
+
+
+def _refused(error: RefusedError, manifest: Manifest) -> RefusedError | ClusterError:
+    """The same error, with the cure where there is one that the server doesn't know."""
+    if error.status == 422 and manifest["kind"] == "Service" and "loadBalancerClass" in str(error):
+        metadata = manifest["metadata"]
+        return ClusterError(
+            f"gateways: Service {metadata.get('namespace')}/{metadata['name']} is a LoadBalancer already, "
+            "and Kubernetes doesn't let its class be changed.",
+            'Set load_balancer_class of that gateway to the class it has, "" if it has none; or delete the Service.',
+        )
+    return error
+
+
+def _tried(cluster: Cluster, manifest: Manifest, manager: str) -> Manifest:
+    """What would become of an object."""
+    try:
+        return _objects.apply(cluster, manifest, manager, dry_run=True)
+    except RefusedError as error:
+        raise _refused(error, manifest) from error
 
 
 def _change(live: Manifest, after: Manifest, manager: str) -> Change:
@@ -143,10 +163,13 @@ class Istioctl:
             if live is None:
                 return _creation(cluster, manifest, self.manager)
             wanted = _installed.as_installed(manifest, live, labels)
-            return _change(live, _objects.apply(cluster, wanted, self.manager, dry_run=True), self.manager)
+            return _change(live, _tried(cluster, wanted, self.manager), self.manager)
+
+        # Of any version: istioctl itself removes only what one of its own version has installed
+        ours = _installed.owner_labels(self.settings.namespace, self._revision())
 
         def listed(kind: tuple[str, str]) -> list[Manifest]:
-            return [each for each in _objects.find(cluster, *kind, labels) if _installed.prunable(each)]
+            return [each for each in _objects.find(cluster, *kind, ours) if _installed.prunable(each)]
 
         live = [each for found in cluster.every(listed, PRUNED) for each in found]
         tags = _objects.find(cluster, *_installed.WEBHOOKS, {"istio.io/tag": "default"})
@@ -207,6 +230,10 @@ def chart_location(charts: str, name: str, version: str) -> tuple[list[str], str
     )
 
 
+#: The first with --take-ownership.
+_OLDEST_HELM = (3, 17)
+
+
 @dataclass(slots=True)
 class Helm:
     """Istio's charts, one release each."""
@@ -228,9 +255,10 @@ class Helm:
     ) -> Helm:
         """Ask Helm for its version and the chart for Istio's, so that what is missing is found first."""
         code, out, err = run(["version", "--template={{.Version}}"], "")
-        if code or not re.match(r"v[34]\.", out):
+        found = re.match(r"v(\d+)\.(\d+)", out)
+        if code or not found or not _OLDEST_HELM <= (int(found[1]), int(found[2])) < (5, 0):
             raise InstallerError(
-                f"executable: {executable} isn't Helm 3 or 4, or doesn't run: {(err or out).strip()[:500]}"
+                f"executable: {executable} isn't Helm 3.17 or newer, or 4, or doesn't run: {(err or out).strip()[:500]}"
             )
         chart, place = chart_location(charts, "istiod", chart_version)
         shown = _yaml.documents(called(run, ["show", "chart", *chart], "", f"Reading the chart {place}"))
@@ -270,7 +298,10 @@ class Helm:
     def _listed(self, selector: str = "") -> dict[tuple[str, str], dict[str, str]]:
         """Releases of the cluster by namespace and name, as `helm list` has them."""
         chosen = [f"--selector={selector}"] if selector else []
-        out = called(self.run, ["list", "--all-namespaces", "--output=json", "--max=0", *chosen], "", "helm list")
+        # Helm 3 leaves out some that are there, Helm 4 adds some that aren't, unless told
+        there = ["--deployed", "--failed", "--pending", "--uninstalling"]
+        arguments = ["list", "--all-namespaces", *there, "--output=json", "--max=0", *chosen]
+        out = called(self.run, arguments, "", "helm list")
         return {(each["namespace"], each["name"]): each for each in json.loads(out or "[]")}
 
     def plan(self, cluster: Cluster) -> list[Change]:
@@ -279,8 +310,16 @@ class Helm:
         self._changed = set()
         for release in self.releases:
             key = release.namespace, release.name
+            status = there[key]["status"] if key in there else "deployed"
+            if status.startswith("pending-"):
+                undo = "uninstall" if status == "pending-install" else "rollback"
+                raise InstallerError(
+                    f"Release {release.name} (namespace {release.namespace}) is {status}: Helm was ended in the middle "
+                    f"of it, and refuses to go on. If none is at work there, run helm {undo} {release.name} "
+                    f"--namespace={release.namespace}, and then this again."
+                )
             found = self._plan(cluster, release, key in there)
-            if key in there and there[key]["status"] != "deployed":
+            if status != "deployed":
                 # One that failed half-way is installed again even if every object is as it should be
                 found.append(Change("update", _release(*key), _release(*key), self.manager))
             if any(each.verb != "unchanged" for each in found):
@@ -295,11 +334,15 @@ class Helm:
         ours = self._listed(",".join(f"{key}={value}" for key, value in self._labels().items()))
         return [key for key, each in ours.items() if key not in wanted and each["chart"].startswith("gateway-")]
 
-    def _labels(self) -> dict[str, str]:
-        return {HELM_LABEL: "installation", f"{HELM_LABEL}/revision": self.settings.revision or "default"}
+    def _labels(self, revision: str = "") -> dict[str, str]:
+        named = revision or self.settings.revision or "default"
+        return {HELM_LABEL: "installation", f"{HELM_LABEL}/revision": named}
 
     def _plan(self, cluster: Cluster, release: Release, exists: bool) -> list[Change]:
         rendered = self._templates()[release.namespace, release.name]
+
+        before = self._before(release) if exists else []
+        earlier = {_kinds.key_of(each): each for each in before}
 
         def compare(manifest: Manifest) -> Change:
             live = _objects.get(cluster, manifest)
@@ -308,18 +351,23 @@ class Helm:
             if not _installed.is_released(live, release.name, release.namespace):
                 self._take(release, live)
             wanted = _installed.as_released(manifest, live, release.name, release.namespace)
-            return _change(live, _objects.apply(cluster, wanted, self.manager, dry_run=True), self.manager)
+            after = _tried(cluster, wanted, self.manager)
+            # Helm 3 doesn't apply: what it no longer renders it takes away by comparing with what it rendered before
+            after = _installed.without_lost(after, earlier.get(_kinds.key_of(manifest)), wanted)
+            return _change(live, after, self.manager)
 
-        gone: list[Change] = []
-        if exists:
-            arguments = ["get", "manifest", release.name, f"--namespace={release.namespace}"]
-            before = _yaml.documents(called(self.run, arguments, "", f"helm get manifest {release.name}"))
-            for each in before:
-                if not _cluster_wide(each):
-                    each["metadata"].setdefault("namespace", release.namespace)
-            live = [_objects.get(cluster, each) for each in _installed.left_over(rendered, before)]
-            gone = [Change("delete", each, None, self.manager) for each in live if each is not None]
+        live = [_objects.get(cluster, each) for each in _installed.left_over(rendered, before)]
+        gone = [Change("delete", each, None, self.manager) for each in live if each is not None]
         return [*cluster.every(compare, rendered), *gone]
+
+    def _before(self, release: Release) -> list[Manifest]:
+        """What Helm rendered for a release the last time."""
+        arguments = ["get", "manifest", release.name, f"--namespace={release.namespace}"]
+        before = _yaml.documents(called(self.run, arguments, "", f"helm get manifest {release.name}"))
+        for each in before:
+            if not _cluster_wide(each):
+                each["metadata"].setdefault("namespace", release.namespace)
+        return before
 
     def _take(self, release: Release, live: Manifest) -> None:
         """Note that a release has to take over an object; one that isn't ours needs `adopt`."""
@@ -346,10 +394,11 @@ class Helm:
             arguments.append("--take-ownership")
         called(self.run, arguments, _yaml.dump(release.values), f"Installing {release.name} from {place}")
 
-    def plan_removal(self, *, last: bool) -> list[Manifest]:
-        """Our releases to uninstall, in this order. What revisions share goes with the `last` one."""
-        chosen = {HELM_LABEL: "installation"} if last else self._labels()
-        ours = self._listed(",".join(f"{key}={value}" for key, value in chosen.items()))
+    def plan_removal(self, revisions: Sequence[str], *, last: bool) -> list[Manifest]:
+        """Our releases to uninstall, in this order. What all revisions share goes with the `last` ones."""
+        ours: dict[tuple[str, str], dict[str, str]] = {}
+        for chosen in [{HELM_LABEL: "installation"}] if last else [self._labels(each) for each in revisions]:
+            ours |= self._listed(",".join(f"{key}={value}" for key, value in chosen.items()))
         order = ("gateway", "ztunnel", "istiod", "cni", "base")
         shared = () if last else ("base", "cni", "ztunnel")
         kinds = {key: str(each["chart"]).rpartition("-")[0] for key, each in ours.items()}

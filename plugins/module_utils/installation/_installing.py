@@ -15,7 +15,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._changes import Chan
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
 from ansible_collections.edgeway.istio.plugins.module_utils._model import ModelError
 from ansible_collections.edgeway.istio.plugins.module_utils._reader import Problem
-from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _objects
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _fields, _objects
 from ansible_collections.edgeway.istio.plugins.module_utils.installation import _installed
 from ansible_collections.edgeway.istio.plugins.module_utils.installation._installers import (
     PRUNED,
@@ -54,12 +54,14 @@ class Result:
 
 def ensure(installer: Installer, settings: Settings, cluster: Cluster, options: Options) -> Result:
     """Bring the cluster to what the installer renders. Raises ClusterError or InstallerError."""
+    there = control_planes(cluster)
+    _refuse(there, settings, installer.version, options)
     if options.move is not None:
         settings = _staying(cluster, settings, options.move)
         installer.settings = settings
+        if not options.move and _stands(cluster, settings):
+            return Result(installer.version, [])
     rendered = installer.render()
-    there = control_planes(cluster)
-    _refuse(there, settings, installer.version, options)
     nodes = _nodes(cluster)
     _refuse_edges(settings, nodes)
     homes = _namespaces(cluster, settings)
@@ -79,8 +81,11 @@ def ensure(installer: Installer, settings: Settings, cluster: Cluster, options: 
             installer.install(options.wait_timeout)
         except InstallerError as error:
             raise InstallerError(". ".join([str(error), *_waiting(cluster, rendered)])) from error
-    for left in former:
-        _objects.delete(cluster, left)
+    if isinstance(installer, Istioctl):
+        # What istioctl leaves: it tells installations by their names and versions
+        for each in changes:
+            if each.verb == "delete" and each.before:
+                _objects.delete(cluster, each.before)
     if options.wait_timeout:
         late = wait(cluster, rendered, options.wait_timeout if changes else 0)
         if late and changes:
@@ -131,10 +136,28 @@ def _refuse(there: Sequence[_installed.Installed], settings: Settings, version: 
         raise ModelError((problem,))
     for each in there:
         if (each.namespace, each.revision) == (settings.namespace, settings.revision or "default"):
+            if options.move is not None and each.version not in ("", version):
+                name = f"revision {each.revision} is Istio {each.version}"
+                cure = (
+                    f"To go back to it as it is, take the istioctl or the charts of {each.version}; to bring it to "
+                    f"{version} in place, run istio.yml"
+                )
+                raise ModelError((Problem("executable", f"{name}, and this would make it {version}", cure),))
             reason = "" if options.any_version else _installed.step_objection(each.version, version)
             if reason:
                 cure = "Take an installer of a version between, or set any_version to true"
                 raise ModelError((Problem("executable", reason, cure),))
+
+
+def _stands(cluster: Cluster, settings: Settings) -> bool:
+    """Whether the control plane is there and ready: the one that gateways go back to is left as it is.
+
+    Whatever else differs is written when the first gateway moves to it. So istioctl takes the tag `default` back for
+    the default revision only when that gateway is there.
+    """
+    place = {"namespace": settings.namespace, "name": settings.istiod}
+    live = _objects.get(cluster, {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": place})
+    return live is not None and not _installed.unready([live], ())
 
 
 def _staying(cluster: Cluster, settings: Settings, move: Sequence[str]) -> Settings:
@@ -157,14 +180,20 @@ def _staying(cluster: Cluster, settings: Settings, move: Sequence[str]) -> Setti
 
 
 def _former(cluster: Cluster, installer: Installer, rendered: Sequence[Manifest]) -> list[Manifest]:
-    """What an adopted control plane has and ours hasn't. istioctl leaves it: it tells installations by their names.
+    """What an adopted control plane has and ours hasn't.
 
     Helm's releases keep their names when they are adopted, and Helm removes by itself.
     """
     if not isinstance(installer, Istioctl):
         return []
     found = cluster.every(lambda kind: _objects.find(cluster, *kind, {_installed.MANAGED: "Reconcile"}), PRUNED)
-    live = [each for objects in found for each in objects if _installed.of_former(each, installer.settings.revision)]
+    settings = installer.settings
+    live = [
+        each
+        for objects in found
+        for each in objects
+        if _installed.of_former(each, settings.revision, settings.gateways)
+    ]
     return _installed.left_over(rendered, live)
 
 
@@ -244,15 +273,12 @@ def _waiting(cluster: Cluster, rendered: Iterable[Manifest]) -> list[str]:
 
 
 def difference(change: Change) -> dict[str, str]:
-    """One change as Ansible's diff shows it, without what the server counts."""
+    """One change as Ansible's diff shows it, without what the server counts and without what a Secret holds."""
     name = f"{change.kind} {change.namespace}/{change.name}"
-
-    def text(manifest: Manifest | None) -> str:
-        return _yaml.dump(_installed.comparable(manifest), sort_keys=True) if manifest else ""
-
+    before, after = _fields.quiet_pair(change.before, None if change.verb == "delete" else change.after)
     return {
         "before_header": name,
         "after_header": name,
-        "before": text(change.before),
-        "after": text(None if change.verb == "delete" else change.after),
+        "before": _yaml.dump(before, sort_keys=True) if before else "",
+        "after": _yaml.dump(after, sort_keys=True) if after else "",
     }

@@ -9,6 +9,7 @@ Pure: no Ansible, no cluster, no process.
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -212,14 +213,24 @@ def _own_values(settings: Settings) -> Object:
     own: Object = {}
     if settings.namespace != SYSTEM_NAMESPACE:
         own["global"] = {"istioNamespace": settings.namespace}
-    if any(each.edges for each in settings.gateways):
-        # The number of pods is the number of edges: an autoscaler would ask for pods that no node may take.
-        own["gateways"] = {"istio-ingressgateway": {"autoscaleEnabled": False}}
+    if settings.gateways:
+        # The number of pods is given: an autoscaler would change it, and ask for pods that no node may take.
+        common: Object = {"autoscaleEnabled": False}
+        fewest = min(_pods(each) for each in settings.gateways)
+        if fewest > 1:
+            # Each gateway's own number is laid over this one, by which the chart decides on a disruption budget for
+            # all of them. With a single pod a budget would keep its node from being drained.
+            common["replicaCount"] = fewest
+        own["gateways"] = {"istio-ingressgateway": common}
     return own
 
 
+def _pods(gateway: Gateway) -> int:
+    return len(gateway.edges) or gateway.replicas
+
+
 def _component(gateway: Gateway) -> Object:
-    settings: Object = {"service": _service(gateway), "replicaCount": len(gateway.edges) or gateway.replicas}
+    settings: Object = {"service": _service(gateway), "replicaCount": _pods(gateway)}
     if gateway.edges:
         apart = [{"labelSelector": {"matchLabels": gateway.labels}, "topologyKey": _HOSTNAME}]
         settings["affinity"] = {
@@ -278,14 +289,15 @@ def releases(settings: Settings) -> list[Release]:
     common: Object = {"global": world | images}
     if settings.profile not in _PLAIN_PROFILES:
         common["profile"] = settings.profile
+    shared = {key: value for key, value in settings.values.items() if key == "global"}
     istiod = merged(common, {"ownerName": OWNER, "revision": settings.revision} | _class_defaults(settings.automated))
     found = [Release("istio-base", space, "base", {"global": world, "defaultRevision": settings.revision or "default"})]
     if settings.profile == "ambient":
         # Ambient's node agents take images from the charts' own `global`, as istiod does
-        found.append(Release("istio-cni", space, "cni", common))
+        found.append(Release("istio-cni", space, "cni", merged(common, shared)))
     found.append(Release(settings.istiod, space, "istiod", merged(istiod, settings.values)))
     if settings.profile == "ambient":
-        found.append(Release("ztunnel", space, "ztunnel", images | {"istioNamespace": space}))
+        found.append(Release("ztunnel", space, "ztunnel", merged(images | {"istioNamespace": space}, shared)))
     found += [_gateway_release(each, settings) for each in settings.gateways]
     return found
 
@@ -317,7 +329,8 @@ def _gateway_release(gateway: Gateway, settings: Settings) -> Release:
         # A DaemonSet needs neither a number nor anti-affinity; its rollout replaces in place, one at a time
         values |= {"kind": "DaemonSet", "affinity": {"nodeAffinity": _on(gateway.edges)}}
     else:
-        values["replicaCount"] = gateway.replicas
+        # The chart makes a disruption budget only where there are two pods or more
+        values |= {"replicaCount": gateway.replicas, "podDisruptionBudget": {"minAvailable": 1}}
     policy = settings.values.get("global", {}).get("imagePullPolicy")
     if policy:
         values["imagePullPolicy"] = policy
@@ -326,33 +339,62 @@ def _gateway_release(gateway: Gateway, settings: Settings) -> Release:
 
 # --- how istioctl and Helm reach the cluster ---
 
+#: Any of these will do: what kubernetes.core takes beside a host without reading a kubeconfig.
+_CREDENTIALS: tuple[set[str], ...] = ({"token"}, {"client-certificate", "client-key"}, {"username", "password"})
+
 
 def kubeconfig(options: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str | Object | None, str | None]:
     """The kubeconfig and the context that a program run beside kubernetes.core's options needs.
 
-    A path, or a kubeconfig to write to a file where the options hold one, or hold a host and a token instead. (None,
-    None) leaves it to the program's own defaults. Environment variables count as in kubernetes.core (K8S_AUTH_*).
+    A path, or a kubeconfig to write to a file where the options hold one, or hold a host instead. (None, None) leaves
+    it to the program's own defaults. Environment variables count as in kubernetes.core (K8S_AUTH_*). Raises ModelError
+    for a host without credentials: the program would go to the cluster of a kubeconfig, which may be another one.
     """
 
     def given(name: str, other: str = "") -> Any:
         value = options.get(name)
         names = [f"K8S_AUTH_{each.upper()}" for each in (name, other) if each]
-        return next((environ[each] for each in names if each in environ), None) if value is None else value
+        return next((environ[each] for each in names if environ.get(each)), None) if value is None else value
 
-    host, token = given("host"), given("api_key")
-    if not (host and token):
-        return given("kubeconfig"), given("context")
+    def file(name: str, other: str) -> str | None:
+        # In a kubeconfig a path is relative to that file
+        value = given(name, other)
+        return os.path.abspath(os.path.expanduser(value)) if value else None
+
+    host = given("host")
+    if not host:
+        path = given("kubeconfig")
+        if isinstance(path, str):
+            # Programs take `~` as it stands
+            path = os.pathsep.join(os.path.expanduser(each) for each in path.split(os.pathsep))
+        return path, given("context")
+    user: Object = {
+        "token": given("api_key"),
+        "client-certificate": file("client_cert", "cert_file"),
+        "client-key": file("client_key", "key_file"),
+        "username": given("username"),
+        "password": given("password"),
+    }
+    user = {key: value for key, value in user.items() if value}
+    if not any(needed <= user.keys() for needed in _CREDENTIALS):
+        cure = (
+            "Give api_key, or client_cert and client_key, or username and password with it, or a kubeconfig alone, "
+            "in which the host stands"
+        )
+        raise ModelError((Problem("host", f"istioctl and Helm have no credentials for {host}", cure),))
     cluster: Object = {"server": host}
-    authority = given("ca_cert", "ssl_ca_cert")
-    if authority:
-        cluster["certificate-authority"] = authority
     if str(given("validate_certs", "verify_ssl")).lower() in ("false", "no", "0"):
+        # kubectl's library refuses this beside a certificate authority
         cluster["insecure-skip-tls-verify"] = True
+    elif authority := file("ca_cert", "ssl_ca_cert"):
+        cluster["certificate-authority"] = authority
+    if proxy := given("proxy"):
+        cluster["proxy-url"] = proxy
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": OWNER, "cluster": cluster}],
-        "users": [{"name": OWNER, "user": {"token": token}}],
+        "users": [{"name": OWNER, "user": user}],
         "contexts": [{"name": OWNER, "context": {"cluster": OWNER, "user": OWNER}}],
         "current-context": OWNER,
     }, None

@@ -132,3 +132,13 @@ def test_two_states_are_the_same_whatever_the_server_counts() -> None:
     assert _fields.same_object(one, taken)
     assert not _fields.same_stored(one, taken)
     assert not _fields.same_object(one, live({"type": "ClusterIP"}))
+
+
+def test_what_kubectl_noted_of_a_secret_is_hidden_too() -> None:
+    note = "kubectl.kubernetes.io/last-applied-configuration"
+    metadata = {"name": "s", "annotations": {note: '{"data":{"key":"c2VjcmV0"}}', "a": "b"}}
+    secret = {"kind": "Secret", "metadata": metadata, "data": {"key": "c2VjcmV0"}}
+    shown = _fields.quiet(secret)
+    assert "c2VjcmV0" not in str(shown)
+    assert shown["metadata"]["annotations"]["a"] == "b"
+    assert metadata["annotations"][note] != "hidden", "what is shown is a copy"

@@ -74,11 +74,23 @@ def apply(manifest: Object, manager: str) -> None:
     request("PATCH", f"{path_of(manifest)}?fieldManager={manager}&force=true", manifest)
 
 
+def there(manifest: Object) -> bool:
+    try:
+        request("GET", path_of(manifest))
+    except SystemExit:
+        return False
+    return True
+
+
 def istioctl(folder: Path, arguments: list[str], text: str) -> str:
     if arguments[0] == "version":
         return json.dumps({"clientVersion": {"version": "1.31.0"}})
     if arguments[:2] == ["experimental", "precheck"]:
         return json.dumps(read(folder / "precheck.json", []))
+    if arguments[:2] == ["tag", "set"]:
+        (revision,) = (each.partition("=")[2] for each in arguments if each.startswith("--revision="))
+        apply(tag(revision, {}), "istioctl")
+        return ""
     rendered = read(folder / "rendered.json", [])
     if arguments[:2] == ["manifest", "generate"]:
         return documents(rendered)
@@ -90,14 +102,16 @@ def istioctl(folder: Path, arguments: list[str], text: str) -> str:
     for each in rendered:
         labels = each["metadata"].get("labels", {}) | own | {"operator.istio.io/component": "Pilot"}
         apply(each | {"metadata": each["metadata"] | {"labels": labels}}, "istio-operator")
-    tag = {
-        "name": "istio-revision-tag-default",
-        "labels": {"istio.io/tag": "default", "istio.io/rev": own["istio.io/rev"]},
-    }
-    tag["labels"] |= own | {"operator.istio.io/component": "Pilot", KEPT: "true"}
-    kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration"}
-    apply(kind | {"metadata": tag}, "istio-operator")
+    if own["istio.io/rev"] != "default" and there(tag("", {})):
+        return ""  # it takes the tag for the default revision, or where nobody has it
+    apply(tag(own["istio.io/rev"], own | {"operator.istio.io/component": "Pilot", KEPT: "true"}), "istio-operator")
     return ""
+
+
+def tag(revision: str, labels: Object) -> Object:
+    named = labels | {"istio.io/tag": "default", "istio.io/rev": revision}
+    kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration"}
+    return kind | {"metadata": {"name": "istio-revision-tag-default", "labels": named}}
 
 
 def helm(folder: Path, arguments: list[str]) -> str:

@@ -43,6 +43,31 @@ def test_definitions_are_applied_when_missing_or_older(given: str, live: str | N
     assert bool(_bundle.outdated([definition("a", given)], there)) is applied
 
 
+CHANNEL = "gateway.networking.k8s.io/channel"
+
+
+def of(channel: str, version: str) -> dict[str, Any]:
+    made = definition("a", version) | {"spec": {"group": "x"}}
+    made["metadata"]["annotations"][CHANNEL] = channel
+    return made
+
+
+@pytest.mark.parametrize(
+    ("live", "given", "applied"),
+    [
+        ("experimental", "standard", False),
+        ("experimental", "experimental", True),
+        ("standard", "experimental", True),
+        ("standard", "standard", True),
+    ],
+)
+def test_the_experimental_channel_is_never_replaced_by_the_standard_one(live: str, given: str, applied: bool) -> None:
+    older, newer = of(live, "v1.5.0"), of(given, "v1.6.0")
+    assert bool(_bundle.outdated([newer], [older])) is applied
+    assert _bundle.held_back([newer], [older]) == ([] if applied else ["a"])
+    assert _bundle.held_back([older], [newer]) == []
+
+
 def test_two_channels_at_once_are_refused() -> None:
     with pytest.raises(ModelError, match="given twice"):
         _bundle.outdated([definition("a", "v1.6.0"), definition("a", "v1.6.0")], [])
@@ -98,6 +123,14 @@ def test_a_newer_one_stays(run: RunModule, server: Server, bundle: Path) -> None
     establish(server)
     server.add(definition("a", "v1.7.0") | {"spec": {"group": "x"}})
     assert [each["name"] for each in run("gateway_api_crds", path=str(bundle))["changes"]] == ["b"]
+
+
+def test_one_of_the_experimental_channel_stays_and_is_told(run: RunModule, server: Server, bundle: Path) -> None:
+    establish(server)
+    server.add(of("experimental", "v1.5.0"))
+    result = run("gateway_api_crds", path=str(bundle))
+    assert [each["name"] for each in result["changes"]] == ["b"]
+    assert "path: a stay older" in str(result["warnings"])
 
 
 def test_only_what_we_wrote_is_removed(run: RunModule, server: Server, bundle: Path) -> None:

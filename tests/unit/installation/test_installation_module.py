@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 from memory_api import Server
+from memory_api.server import StatusError
 
-from .conftest import Program, RunModule, config_map, istiod
+from .conftest import ADMISSION, Program, RunModule, config_map, istiod
 
 Json = dict[str, Any]
 
@@ -96,6 +97,17 @@ def test_an_object_that_is_rendered_no_longer_is_shown_as_removed(run: RunModule
     assert verbs(installed(run, istioctl, check=True)) == {"ConfigMap old": "delete"}
 
 
+def test_what_another_version_installed_is_left_over_too(run: RunModule, istioctl: Program, server: Server) -> None:
+    istioctl.renders([istiod(), config_map("istio", "a"), config_map("old", "a")])
+    installed(run, istioctl)
+    labels = server.objects["", "ConfigMap", "istio-system", "old"]["metadata"]["labels"]
+    labels["operator.istio.io/version"] = "1.30.2"
+    istioctl.renders([istiod(), config_map("istio", "a")])
+    assert verbs(installed(run, istioctl)) == {"ConfigMap old": "delete"}
+    assert server.get("ConfigMap", "istio-system", "old") is None
+    assert not installed(run, istioctl)["changed"]
+
+
 def test_an_installation_that_was_cut_short_is_gone_on_with(run: RunModule, istioctl: Program, server: Server) -> None:
     installed(run, istioctl)
     for key in [each for each in server.objects if each[3] == "istio-revision-tag-default"]:
@@ -148,10 +160,20 @@ def test_what_only_an_adopted_istio_had_goes_and_its_gateways_stay(
         added = config_map(name, "x")
         added["metadata"]["labels"] = {**by_others, "operator.istio.io/component": component, **more}
         server.add(added)
-    assert verbs(installed(run, istioctl, adopt=True, check=True))["ConfigMap tuning"] == "delete"
+    for name in ("listed", "not-listed"):
+        labels = {**by_others, "operator.istio.io/component": "IngressGateways"}
+        metadata = {"name": name, "namespace": "istio-system", "labels": labels}
+        server.add({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": metadata})
+    listed: Json = {"adopt": True, "gateways": [{"name": "listed"}]}
+    assert verbs(installed(run, istioctl, check=True, **listed))["ConfigMap tuning"] == "delete"
     assert server.get("ConfigMap", "istio-system", "tuning")
-    result = verbs(installed(run, istioctl, adopt=True))
-    assert result == {"Deployment istiod": "update", "ConfigMap tuning": "delete"}
+    result = verbs(installed(run, istioctl, **listed))
+    assert result == {
+        "Deployment istiod": "update",
+        "ConfigMap tuning": "delete",
+        "HorizontalPodAutoscaler listed": "delete",
+    }
+    assert server.get("HorizontalPodAutoscaler", "istio-system", "not-listed")
     maps = [name for name in left(server) if name.startswith("ConfigMap")]
     assert maps == ["ConfigMap istio", "ConfigMap kept", "ConfigMap of-a-gateway", "ConfigMap of-another-revision"]
     assert not installed(run, istioctl, adopt=True)["changed"]
@@ -216,6 +238,42 @@ def test_only_the_named_gateways_move_to_another_revision(run: RunModule, istioc
         assert [each["name"] for each in operator["spec"]["components"]["ingressGateways"]] == expected
 
 
+def test_moving_back_leaves_the_control_plane_as_it_is(run: RunModule, istioctl: Program, server: Server) -> None:
+    installed(run, istioctl)
+    tag = server.objects[ADMISSION, "MutatingWebhookConfiguration", "", "istio-revision-tag-default"]
+    tag["metadata"]["labels"]["istio.io/rev"] = "next"
+    gateway = istiod()
+    gateway["metadata"] = {"name": "a", "namespace": "istio-system", "labels": {"istio.io/rev": "next"}}
+    server.add(gateway)
+    istioctl.renders([istiod(), config_map("istio", "b")])
+    server.objects["apps", "Deployment", "istio-system", "istiod"]["status"] = {"observedGeneration": 99}
+    # The tag, too, stays where it is until a gateway has moved
+    assert not installed(run, istioctl, gateways=[{"name": "a"}], move_gateways=[])["changed"]
+    assert installed(run, istioctl, gateways=[{"name": "a"}], move_gateways=["a"])["changed"]
+    assert len(istioctl.calls("install")) == 2
+    server.objects["apps", "Deployment", "istio-system", "istiod"]["status"] = {}
+    server.objects["", "ConfigMap", "istio-system", "istio"]["data"] = {}
+    assert installed(run, istioctl, gateways=[{"name": "a"}], move_gateways=[])["changed"], (
+        "one cut short is gone on with"
+    )
+
+
+@pytest.mark.parametrize("version", ["1.30.4", "1.31.1"])
+def test_moving_to_a_revision_of_another_version_is_refused(
+    run: RunModule, istioctl: Program, server: Server, version: str
+) -> None:
+    installed(run, istioctl)
+    labels = server.objects["apps", "Deployment", "istio-system", "istiod"]["metadata"]["labels"]
+    labels["operator.istio.io/version"] = version
+    server.log.clear()
+    message = installed(run, istioctl, move_gateways=[], any_version=True)["msg"]
+    assert message.startswith(
+        f"executable: revision default is Istio {version}, and this would make it 1.31.0. To go back"
+    )
+    assert f"take the istioctl or the charts of {version}" in message
+    assert server.writes() == []
+
+
 def test_an_existing_istio_is_looked_at_only(run: RunModule, istioctl: Program, server: Server) -> None:
     assert run("installation", method="existing")["msg"].startswith("method: there is no Istio of revision default")
     installed(run, istioctl)
@@ -272,6 +330,54 @@ def test_helm_installs_a_failed_release_again(run: RunModule, helm: Program) -> 
     assert verbs(by_helm(run, helm, check=True)) == {"Release istiod": "update"}
 
 
+@pytest.mark.parametrize(("status", "undo"), [("pending-install", "uninstall"), ("pending-upgrade", "rollback")])
+def test_a_release_that_helm_was_ended_in_is_named_with_its_cure(
+    run: RunModule, helm: Program, status: str, undo: str
+) -> None:
+    by_helm(run, helm)
+    releases = yaml.safe_load((helm.folder / "releases.json").read_text())
+    releases["istiod"]["status"] = status
+    helm.says("releases", releases)
+    message = by_helm(run, helm, check=True)["msg"]
+    assert message.startswith(f"Release istiod (namespace istio-system) is {status}:")
+    assert f"run helm {undo} istiod --namespace=istio-system" in message
+
+
+def test_a_setting_that_helm_3_would_take_away_is_seen(run: RunModule, helm: Program, server: Server) -> None:
+    """Its fields aren't applied, so that nothing that is applied takes them away."""
+    by_helm(run, helm)
+    rendered = yaml.safe_load((helm.folder / "rendered.json").read_text())
+    releases = yaml.safe_load((helm.folder / "releases.json").read_text())
+    for each in (server.objects["", "ConfigMap", "istio-system", "istio"], releases["istiod"]["objects"][1]):
+        each["data"]["more"] = "b"
+    helm.says("releases", releases)
+    result = by_helm(run, helm, check=True)
+    assert verbs(result) == {"ConfigMap istio": "update"}
+    assert "more: b" in result["diff"][0]["before"]
+    assert "more: b" not in result["diff"][0]["after"]
+    assert rendered["istiod"][1]["data"] == {"key": "a"}
+
+
+def test_a_service_whose_class_cannot_be_set_any_more_has_a_cure(
+    run: RunModule, istioctl: Program, server: Server
+) -> None:
+    metadata = {"name": "istio-ingressgateway", "namespace": "istio-system"}
+    spec = {"type": "LoadBalancer", "ports": [{"port": 80}]}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    server.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}})
+    server.add(service)
+    istioctl.renders([istiod(), service])
+
+    def immutable(request: Any) -> None:
+        if request.method == "PATCH" and request.path.endswith("/istio-ingressgateway"):
+            raise StatusError(422, "Invalid", "spec.loadBalancerClass: Invalid value: may not change once set")
+
+    server.before = immutable
+    message = installed(run, istioctl)["msg"]
+    assert message.startswith("gateways: Service istio-system/istio-ingressgateway is a LoadBalancer already")
+    assert 'load_balancer_class of that gateway to the class it has, "" if it has none' in message
+
+
 def test_helm_takes_over_only_what_is_ours_or_adopted(run: RunModule, helm: Program, server: Server) -> None:
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "istio-reader"}}
     server.add(role)
@@ -300,13 +406,17 @@ def test_a_chart_that_is_nowhere_is_named(run: RunModule, helm: Program) -> None
 
 
 def left(server: Server) -> list[str]:
-    return sorted(f"{key[1]} {key[3]}" for key in server.objects)
+    """What is there, without what every namespace has and Kubernetes takes away with it."""
+    return sorted(f"{key[1]} {key[3]}" for key in server.objects if key[3] not in ("default", "kube-root-ca.crt"))
 
 
 @pytest.fixture
 def before(server: Server) -> list[str]:
     server.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
     return left(server)
+
+
+CA_KEY = "cHJpdmF0ZQ=="
 
 
 def made_by_istiod(server: Server) -> None:
@@ -321,7 +431,11 @@ def made_by_istiod(server: Server) -> None:
         root["metadata"]["labels"] = {"istio.io/config": "true"}
         server.add(root)
     secret = {"name": "istio-ca-secret", "namespace": "istio-system"}
-    server.add({"apiVersion": "v1", "kind": "Secret", "metadata": secret})
+    server.add({"apiVersion": "v1", "kind": "Secret", "metadata": secret, "data": {"ca-key.pem": CA_KEY}})
+    # What every namespace has
+    server.add(config_map("kube-root-ca.crt", "x"))
+    account = {"name": "default", "namespace": "istio-system"}
+    server.add({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
     group = "gateway.networking.k8s.io/v1"
     spec = {"controllerName": "istio.io/gateway-controller"}
     server.add({"apiVersion": group, "kind": "GatewayClass", "metadata": {"name": "istio"}, "spec": spec})
@@ -341,8 +455,12 @@ def test_nothing_is_left(
     check = install[method](state="absent", check=True)
     assert check["changed"]
     assert server.writes() == []
-    assert install[method](state="absent")["changed"]
+    gone = install[method](state="absent")
+    assert gone["changed"]
     assert left(server) == before
+    for result in (check, gone):
+        assert "ca-key.pem: hidden" in str(result["diff"])
+        assert CA_KEY not in json.dumps(result)
     assert not install[method](state="absent")["changed"]
 
 
@@ -446,7 +564,6 @@ def test_gateways_of_the_gateway_api_need_istio_too(run: RunModule, istioctl: Pr
         {"sidecar.istio.io/status": "{"},
         {"sidecar.istio.io/status": "null"},
         {"sidecar.istio.io/status": '{"revision":"next"}'},
-        {"sidecar.istio.io/status": "{}", "inject.istio.io/templates": "gateway"},
     ],
 )
 def test_pods_without_its_sidecar_do_not_need_it(
@@ -459,9 +576,172 @@ def test_pods_without_its_sidecar_do_not_need_it(
     assert installed(run, istioctl, state="absent")["changed"]
 
 
+def proxy(name: str, labels: Json, notes: Json, **spec: Any) -> Json:
+    metadata = {"name": name, "namespace": "istio-system", "labels": labels, "annotations": notes}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [], **spec}}
+
+
+INJECTED = {"sidecar.istio.io/status": '{"revision":"default"}', "inject.istio.io/templates": "gateway"}
+BARE = {"containers": [{"name": "istio-proxy", "image": "h/proxyv2:t"}]}
+
+
+@pytest.mark.parametrize("method", ["istioctl", "helm"])
+def test_gateways_that_go_do_not_need_it_and_those_of_others_do(
+    method: str, run: RunModule, istioctl: Program, helm: Program, server: Server
+) -> None:
+    blue = istiod()
+    blue["metadata"] = {"name": "blue", "namespace": "istio-system"}
+    blue["spec"]["selector"] = {"matchLabels": {"app": "blue"}}
+    if method == "helm":
+        rendered = yaml.safe_load((helm.folder / "rendered.json").read_text())
+        helm.renders(rendered | {"blue": [blue]})
+        by_helm(run, helm, gateways=[{"name": "blue"}])
+    else:
+        istioctl.renders([istiod(), blue])
+        installed(run, istioctl)
+
+    def remove(**more: Any) -> Json:
+        options = {"state": "absent", **more}
+        return by_helm(run, helm, **options) if method == "helm" else installed(run, istioctl, **options)
+
+    server.add(proxy("blue-1", {"app": "blue"}, INJECTED))
+    assert remove(check=True)["changed"]
+    for name, pod in (
+        ("injected-1", proxy("injected-1", {"app": "theirs"}, INJECTED)),
+        ("bare-1", proxy("bare-1", {"app": "theirs", "istio.io/rev": "default"}, {}, **BARE)),
+    ):
+        server.add(pod)
+        assert remove()["msg"].startswith(f"state: 1 pod (istio-system/{name}) still need Istio of revision default.")
+        del server.objects["", "Pod", "istio-system", name]
+    named = {"istio.io/rev": "default", "gateway.networking.k8s.io/gateway-name": "theirs"}
+    server.add(proxy("of-a-gateway", named, {}, **BARE))
+    assert remove(check=True)["changed"]
+
+
+def definition_of(manifest: Json) -> Json:
+    """The definition by which the API server knows such an object, if it needs one."""
+    group, _slash, version = manifest["apiVersion"].rpartition("/")
+    plural = manifest["kind"].lower() + "s"
+    return definition(f"{plural}.{group or 'none'}", {}) | {
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": manifest["kind"], "plural": plural},
+            "versions": [{"name": version, "served": True}],
+        }
+    }
+
+
+PEERS = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "peerauthentications.security.istio.io"},
+    "spec": {
+        "group": "security.istio.io",
+        "scope": "Namespaced",
+        "names": {"kind": "PeerAuthentication", "plural": "peerauthentications"},
+        "versions": [{"name": "v1", "served": True}, {"name": "v1alpha1", "served": False}],
+    },
+}
+
+
+def peers(name: str) -> Json:
+    metadata = {"name": name, "namespace": "istio-system"}
+    return {"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": metadata, "spec": {}}
+
+
+def test_a_users_object_of_any_definition_keeps_its_namespace_and_is_named(
+    run: RunModule, istioctl: Program, server: Server
+) -> None:
+    ours = {"install.operator.istio.io/owning-resource": "edgeway"}
+    server.add(copy.deepcopy(PEERS) | {"metadata": PEERS["metadata"] | {"labels": ours}})
+    installed(run, istioctl)
+    server.add(peers("strict"))
+    told = "Namespace istio-system stays: PeerAuthentication strict."
+    assert told in str(installed(run, istioctl, state="absent", check=True)["warnings"])
+    # With its definition it goes itself
+    away = installed(run, istioctl, state="absent", check=True, remove_definitions=True)
+    assert "Namespace istio-system" in verbs(away)
+    assert told in str(installed(run, istioctl, state="absent")["warnings"])
+    assert {"Namespace istio-system", "PeerAuthentication strict"} <= set(left(server))
+
+
+def test_what_may_not_be_listed_keeps_a_namespace(run: RunModule, istioctl: Program, server: Server) -> None:
+    installed(run, istioctl)
+
+    def forbid(request: Any) -> None:
+        if request.path.endswith("/istio-system/jobs"):
+            raise StatusError(403, "Forbidden", "jobs is forbidden")
+
+    server.before = forbid
+    result = installed(run, istioctl, state="absent")
+    assert "Namespace istio-system stays: jobs can't be listed." in str(result["warnings"])
+    assert "Namespace istio-system" in left(server)
+
+
+def test_a_token_goes_with_its_account(run: RunModule, istioctl: Program, server: Server) -> None:
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a", "namespace": "istio-system"}}
+    istioctl.renders([istiod(), account])
+    installed(run, istioctl)
+    notes = {"kubernetes.io/service-account.name": "a"}
+    secret = {"name": "a-token", "namespace": "istio-system", "annotations": notes}
+    kind = "kubernetes.io/service-account-token"
+    server.add({"apiVersion": "v1", "kind": "Secret", "metadata": secret, "type": kind})
+    assert "Namespace istio-system" in verbs(installed(run, istioctl, state="absent", check=True))
+    server.add({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account["metadata"] | {"name": "b"}})
+    server.objects["", "Secret", "istio-system", "a-token"]["metadata"]["annotations"] = {next(iter(notes)): "b"}
+    result = installed(run, istioctl, state="absent", check=True)
+    assert "Namespace istio-system stays: ServiceAccount b, Secret a-token." in str(result["warnings"])
+
+
+def test_every_revision_of_ours_goes_at_once(
+    run: RunModule, istioctl: Program, server: Server, before: list[str]
+) -> None:
+    installed(run, istioctl)
+    second = istiod()
+    second["metadata"]["name"] = "istiod-next"
+    istioctl.renders([second])
+    installed(run, istioctl, revision="next")
+    made_by_istiod(server)
+    server.add(proxy("a-1", {}, {"sidecar.istio.io/status": '{"revision":"default"}'}))
+    options = {"state": "absent", "revision": "next", "every_revision": True}
+    assert "still need Istio of revision next, default" in installed(run, istioctl, **options)["msg"]
+    del server.objects["", "Pod", "istio-system", "a-1"]
+    assert installed(run, istioctl, **options)["changed"]
+    assert left(server) == before
+
+
+def test_every_revision_of_ours_goes_at_once_by_helm(run: RunModule, helm: Program, server: Server) -> None:
+    by_helm(run, helm)
+    second = istiod()
+    second["metadata"] |= {"name": "istiod-next"}
+    second["metadata"]["labels"] |= {
+        "install.operator.istio.io/owning-resource": "edgeway", "istio.io/rev": "next",
+    }  # fmt: skip
+    rendered = yaml.safe_load((helm.folder / "rendered.json").read_text())
+    helm.renders({"istio-base": rendered["istio-base"], "istiod-next": [second]})
+    by_helm(run, helm, revision="next")
+    by_helm(run, helm, state="absent", revision="next", every_revision=True)
+    assert [each["arguments"][1] for each in helm.calls("uninstall")] == ["istiod", "istiod-next", "istio-base"]
+
+
+def test_what_the_other_program_installed_is_told(
+    run: RunModule, istioctl: Program, helm: Program, server: Server
+) -> None:
+    by_helm(run, helm)
+    assert installed(run, istioctl, state="absent")["msg"].startswith(
+        "method: Istio (namespace istio-system, revision default) was installed by helm."
+    )
+    result = installed(run, istioctl, state="absent", revision="next", every_revision=True)
+    assert "revision default) is ours and stays" in str(result["warnings"])
+
+
 @pytest.mark.parametrize(
     "theirs",
     [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot", "namespace": "istio-system"}},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+         "metadata": {"name": "robot", "namespace": "istio-system"}, "rules": []},
         api_gateway("edge", "nginx", "istio-system"),
         {"apiVersion": "networking.istio.io/v1", "kind": "Gateway",
          "metadata": {"name": "edge", "namespace": "istio-system"}, "spec": {"servers": []}},
@@ -469,11 +749,12 @@ def test_pods_without_its_sidecar_do_not_need_it(
          "metadata": {"name": "sh.helm.release.v1.shop.v1", "namespace": "istio-system",
                       "labels": {"owner": "helm", "name": "shop"}}},
     ],
-    ids=["a Gateway of another class", "a Gateway of Istio's API", "another release of Helm"],
+    ids=["a ServiceAccount", "a Role", "a Gateway of another class", "a Gateway of Istio's API", "a release of Helm"],
 )  # fmt: skip
 def test_a_namespace_with_somebody_elses_object_stays(
     run: RunModule, istioctl: Program, server: Server, theirs: Json
 ) -> None:
+    server.add(definition_of(theirs))
     installed(run, istioctl)
     server.add(theirs)
     installed(run, istioctl, state="absent")

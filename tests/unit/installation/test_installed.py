@@ -88,6 +88,23 @@ def test_left_over_is_what_is_labelled_but_rendered_no_longer() -> None:
     assert _installed.left_over([{**old, "apiVersion": "apps/v1"}], [old, gone]) == [gone]
 
 
+def test_what_an_earlier_manifest_set_and_the_new_one_does_not_is_lost() -> None:
+    hook = {"name": "h", "failurePolicy": "Fail"}
+    one, two = {"name": "v", "path": "/1"}, {"name": "v", "path": "/2"}
+    before: dict[str, Any] = {
+        "a": 1, "gone": {"x": 1}, "none": None, "env": [{"name": "A"}, {"name": "B", "value": "1"}],
+        "args": ["-a", "-b"], "mounts": [one, two], "hooks": [hook],
+    }  # fmt: skip
+    wanted = {"a": 2, "env": [{"name": "B"}], "args": ["-b"], "mounts": [two], "hooks": [hook]}
+    after = {"a": 2, "gone": {"x": 1}, "none": 3, "env": [*before["env"], {"name": "theirs"}],
+             "args": ["-a", "-b", "-theirs"], "mounts": before["mounts"], "hooks": [hook], "theirs": 1}  # fmt: skip
+    assert _installed.without_lost(after, before, wanted) == {
+        "a": 2, "none": 3, "env": [{"name": "B"}, {"name": "theirs"}], "args": ["-b", "-theirs"],
+        "mounts": [two], "hooks": [hook], "theirs": 1,
+    }  # fmt: skip
+    assert _installed.without_lost(after, None, wanted) == after
+
+
 def deployment(**status: int) -> dict[str, Any]:
     return {
         "kind": "Deployment",

@@ -63,9 +63,9 @@ def test_a_program_that_is_not_istioctl(code: int, out: str) -> None:
         _installers.Istioctl.find(saying(code, out), "x", Settings())
 
 
-@pytest.mark.parametrize(("code", "out"), [(1, ""), (0, "v2.17.0"), (0, "hello")])
-def test_a_program_that_is_not_helm(code: int, out: str) -> None:
-    with pytest.raises(InstallerError, match="executable: x isn't Helm 3 or 4"):
+@pytest.mark.parametrize(("code", "out"), [(1, ""), (0, "v2.17.0"), (0, "v3.16.4"), (0, "v5.0.0"), (0, "hello")])
+def test_a_program_that_is_not_a_helm_that_will_do(code: int, out: str) -> None:
+    with pytest.raises(InstallerError, match=r"executable: x isn't Helm 3\.17 or newer, or 4"):
         _installers.Helm.find(saying(code, out), "x", Settings(), "/charts", "", adopt=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from typing import Any
 
 import pytest
@@ -42,13 +43,27 @@ def test_other_service_types_get_no_class(kind: str, fields: set[str]) -> None:
     assert set(component({"name": "blue", "service_type": kind})["k8s"]["service"]) == fields
 
 
-def test_the_autoscaler_is_off_only_where_edges_give_the_number() -> None:
-    placed = _settings.operator(Settings(gateways=gateways([{"name": "blue"}], edges=EDGES)))
-    free = _settings.operator(Settings(gateways=gateways([{"name": "blue", "replicas": 2}])))
-    assert placed["spec"]["values"]["gateways"]["istio-ingressgateway"] == {"autoscaleEnabled": False}
-    assert free["spec"]["values"] == {}
-    assert free["spec"]["components"]["ingressGateways"][0]["k8s"]["replicaCount"] == 2
-    assert "affinity" not in free["spec"]["components"]["ingressGateways"][0]["k8s"]
+@pytest.mark.parametrize(
+    ("entries", "common"),
+    [
+        ([{"name": "blue", "edges": EDGES}], {"autoscaleEnabled": False, "replicaCount": 3}),
+        ([{"name": "blue", "replicas": 2}, {"name": "red", "edges": EDGES}],
+         {"autoscaleEnabled": False, "replicaCount": 2}),
+        ([{"name": "blue"}, {"name": "red", "edges": EDGES}], {"autoscaleEnabled": False}),
+    ],
+    ids=["edges", "replicas", "one pod, which no disruption budget may hold"],
+)  # fmt: skip
+def test_nothing_but_the_list_says_how_many_pods_there_are(
+    entries: list[dict[str, Any]], common: dict[str, Any]
+) -> None:
+    spec = _settings.operator(Settings(gateways=gateways(entries)))["spec"]
+    assert spec["values"] == {"gateways": {"istio-ingressgateway": common}}
+    counts = [each["k8s"]["replicaCount"] for each in spec["components"]["ingressGateways"]]
+    assert counts == [len(each.get("edges", ())) or each.get("replicas", 1) for each in entries]
+
+
+def test_without_gateways_there_is_nothing_to_say_of_them() -> None:
+    assert _settings.operator(Settings())["spec"]["values"] == {}
 
 
 def test_a_second_gateways_pods_are_not_chosen_by_the_first_ones_service() -> None:
@@ -156,6 +171,7 @@ def test_helm_gives_the_service_the_same_listeners_as_istioctl() -> None:
 def test_helm_without_edges_has_the_given_number_of_pods() -> None:
     values = released(Settings(gateways=gateways([{"name": "blue", "replicas": 2}])))["blue"].values
     assert values["replicaCount"] == 2
+    assert values["podDisruptionBudget"] == {"minAvailable": 1}
     assert "kind" not in values
 
 
@@ -169,6 +185,8 @@ def test_helm_images_come_from_the_given_registry() -> None:
     values = released(Settings(hub="h", tag="t", profile="ambient", values={"global": {"imagePullPolicy": "Never"}}))
     assert values["istiod"].values["global"] | {"hub": "h", "tag": "t"} == values["istiod"].values["global"]
     assert values["istiod"].values["global"]["imagePullPolicy"] == "Never"
+    assert values["istio-cni"].values["global"] == values["istiod"].values["global"]
+    assert values["ztunnel"].values["global"] == {"imagePullPolicy": "Never"}
     assert (values["ztunnel"].values["hub"], values["ztunnel"].values["tag"]) == ("h", "t")
 
 
@@ -184,19 +202,47 @@ def test_a_host_and_a_token_become_a_kubeconfig() -> None:
     assert isinstance(made, dict)
     assert context is None
     assert made["users"][0]["user"] == {"token": "token"}
-    assert made["clusters"][0]["cluster"] == {
-        "server": "https://a:6443",
-        "certificate-authority": "/ca",
-        "insecure-skip-tls-verify": True,
-    }
+    assert made["clusters"][0]["cluster"] == {"server": "https://a:6443", "insecure-skip-tls-verify": True}
 
 
 def test_the_variables_that_awx_sets_are_understood() -> None:
     environ = {"K8S_AUTH_HOST": "https://a", "K8S_AUTH_API_KEY": "t", "K8S_AUTH_SSL_CA_CERT": "/ca"}
+    made, _context = _settings.kubeconfig({}, environ)
+    assert isinstance(made, dict)
+    assert made["clusters"][0]["cluster"] == {"server": "https://a", "certificate-authority": "/ca"}
     made, _context = _settings.kubeconfig({}, environ | {"K8S_AUTH_VERIFY_SSL": "False"})
     assert isinstance(made, dict)
-    cluster = {"server": "https://a", "certificate-authority": "/ca", "insecure-skip-tls-verify": True}
-    assert made["clusters"][0]["cluster"] == cluster
+    # Both at once are refused by the library that istioctl and Helm use
+    assert made["clusters"][0]["cluster"] == {"server": "https://a", "insecure-skip-tls-verify": True}
+
+
+@pytest.mark.parametrize(
+    ("environ", "user"),
+    [
+        (
+            {"K8S_AUTH_CERT_FILE": "me.crt", "K8S_AUTH_KEY_FILE": "~/me.key"},
+            {"client-certificate": "/work/me.crt", "client-key": "/home/me/me.key"},
+        ),
+        ({"K8S_AUTH_USERNAME": "me", "K8S_AUTH_PASSWORD": "p"}, {"username": "me", "password": "p"}),
+    ],
+)
+def test_a_host_is_never_left_to_another_clusters_kubeconfig(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], user: dict[str, str]
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr(os, "getcwd", lambda: "/work")
+    made, _context = _settings.kubeconfig({"host": "https://a", "kubeconfig": "/of/b"}, environ)
+    assert isinstance(made, dict)
+    assert made["clusters"][0]["cluster"] == {"server": "https://a"}
+    assert made["users"][0]["user"] == user
+    for name, value in environ.items():
+        with pytest.raises(ModelError, match="host: istioctl and Helm have no credentials for https://a"):
+            _settings.kubeconfig({"host": "https://a"}, {name: value})
+
+
+def test_a_home_is_a_home_for_programs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert _settings.kubeconfig({"kubeconfig": "~/.kube/a:/b"}, {}) == ("/home/me/.kube/a:/b", None)
 
 
 def test_automated_gateways_are_placed_on_the_edges_one_pod_of_each_gateway() -> None:
