@@ -140,6 +140,7 @@ def test_a_pod_that_never_takes_it_is_named_with_what_it_lacks(server: Server, r
 
 
 OUTSIDE = {"host": "out.example", "port": 443, "address": "192.0.2.1", "tls": {"sni": "a.example"}}
+PLAIN = {key: value for key, value in OUTSIDE.items() if key != "tls"}
 VERSIONS = {"backend": {**HTTP["backend"], "subset": "v1"}, "subsets": {"shop": {"v1": {"version": "v1"}}}}
 # What stands behind a route and is changed alone: before and after
 BEHIND: dict[str, tuple[Json, Json]] = {
@@ -152,17 +153,18 @@ BEHIND: dict[str, tuple[Json, Json]] = {
     "the CA of TLS": ({"backend": OUTSIDE}, {"backend": {**OUTSIDE, "tls": {"sni": "a.example", "ca_secret": "ca"}}}),
     "TLS without a check": ({"backend": OUTSIDE}, {"backend": {**OUTSIDE, "tls": {"insecure": True}}}),
     "an outside host's address": ({"backend": OUTSIDE}, {"backend": {**OUTSIDE, "address": "192.0.2.2"}}),
+    "a plain outside host's address": ({"backend": PLAIN}, {"backend": {**PLAIN, "address": "192.0.2.2"}}),
 }
 
 
 @pytest.mark.parametrize(
     ("what", "protocol"),
-    # Bytes that are passed on as they are have no HTTP/2
+    # Bytes that are passed on as they are have no HTTP/2, and the client's TLS needs none around it
     [
         (what, protocol)
-        for what in BEHIND
+        for what, (before, _after) in BEHIND.items()
         for protocol in ("HTTP", "TCP", "TLS")
-        if (what, protocol[0]) != ("http2", "T")
+        if (what, protocol[0]) != ("http2", "T") and not (protocol == "TLS" and before.get("backend") is OUTSIDE)
     ],
 )
 def test_a_change_behind_a_route_alone_is_waited_for(

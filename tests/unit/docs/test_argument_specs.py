@@ -68,4 +68,4 @@ def test_a_list_is_tried_as_it_will_be_published() -> None:
         for path in (ROLES[0].parent / "exposures/tasks/main.yml", ROLES[0].parent / "exposures/tasks/preflight.yml")
     )
     different = {name for name in main if preflight.get(name) != main[name]}
-    assert different == {"state", "strict", "edges", "wait", "wait_timeout"}
+    assert different == {"state", "strict", "edges", "path", "wait", "wait_timeout"}
