@@ -1,0 +1,40 @@
+"""The holder's nftables.service is reloaded, whose file begins with `flush ruleset` on Debian: the VIP's rules come back."""
+
+from collections.abc import Iterator
+
+import pytest
+from integration.vip import suite
+from integration.vip.machines import Machine
+from outside import lab as lab_module
+from outside.lab import Lab
+
+DROP_IN = "/run/systemd/system/nftables.service.d"
+# What a flush does to the VIP's rules, and to no others: kube-proxy's are in the same kernel
+COMMANDS = r"[Service]\nExecStart=\nExecStart=true\nExecStop=\nExecStop=true\nExecReload=\nExecReload=nft delete table ip keepalived_vip\n"
+
+
+@pytest.fixture
+def holder(lab: Lab) -> Iterator[Machine]:
+    (name,) = lab.holders()
+    machine = next(machine for machine in suite.machines(lab) if machine.name == name)
+    machine.run("sh", "-c", f"mkdir -p {DROP_IN} && printf '{COMMANDS}' >{DROP_IN}/test.conf && systemctl daemon-reload")
+    machine.run("systemctl", "start", "nftables.service")
+    yield machine
+    # The VIP's rules stop with it
+    machine.run("systemctl", "stop", "nftables.service")
+    machine.run("sh", "-c", f"rm -r {DROP_IN} && systemctl daemon-reload")
+    machine.run("systemctl", "start", "keepalived-vip.service")
+
+
+def handle(machine: Machine) -> str:
+    """The kernel's number of the table, another one each time it is loaded; empty where there is none."""
+    tables = machine.run("nft", "--handle", "list", "tables").splitlines()
+    return next((line for line in tables if "ip keepalived_vip " in line), "")
+
+
+def test_the_rules_come_back(lab: Lab, holder: Machine) -> None:
+    before = handle(holder)
+    assert before
+    holder.run("systemctl", "reload", "nftables.service")
+    lab_module.wait_for("the VIP's rules", lambda: handle(holder) not in ("", before), seconds=5, every=0.1)
+    assert lab.holders() == [holder.name]
