@@ -44,7 +44,8 @@ options:
   pending:
     description:
       - Path of a file that lists what was written and not applied yet. What it lists is in RV(written) again, so that a
-        run which ended before its handlers is made up for by the next one. Whoever has applied all of it removes the file.
+        run which ended before its handlers is made up for by the next one. Whoever has applied all of it removes the
+        file.
       - A file below C(/run) is right for what a reboot applies.
     type: path
 attributes:

@@ -28,8 +28,8 @@ options:
     default: []
   run:
     description:
-      - Addresses of the edges that this run sets up. Another edge that holds a VIP and sends no adverts here is a problem,
-        as it doesn't know this edge.
+      - Addresses of the edges that this run sets up. Another edge that holds a VIP and sends no adverts here is a
+        problem, as it doesn't know this edge.
     type: list
     elements: str
     default: []

@@ -1,4 +1,4 @@
-"""The holder's nftables.service is reloaded, whose file begins with `flush ruleset` on Debian: the VIP's rules come back."""
+"""The holder's nftables.service is reloaded, on Debian with `flush ruleset`: the VIP's rules come back."""
 
 from collections.abc import Iterator
 
@@ -10,14 +10,21 @@ from outside.lab import Lab
 
 DROP_IN = "/run/systemd/system/nftables.service.d"
 # What a flush does to the VIP's rules, and to no others: kube-proxy's are in the same kernel
-COMMANDS = r"[Service]\nExecStart=\nExecStart=true\nExecStop=\nExecStop=true\nExecReload=\nExecReload=nft delete table ip keepalived_vip\n"
+COMMANDS = """[Service]
+ExecStart=
+ExecStart=true
+ExecStop=
+ExecStop=true
+ExecReload=
+ExecReload=nft delete table ip keepalived_vip
+"""
 
 
 @pytest.fixture
 def holder(lab: Lab) -> Iterator[Machine]:
     (name,) = lab.holders()
     machine = next(machine for machine in suite.machines(lab) if machine.name == name)
-    machine.run("sh", "-c", f"mkdir -p {DROP_IN} && printf '{COMMANDS}' >{DROP_IN}/test.conf && systemctl daemon-reload")
+    machine.run("sh", "-c", f"mkdir -p {DROP_IN} && echo '{COMMANDS}' >{DROP_IN}/test.conf && systemctl daemon-reload")
     machine.run("systemctl", "start", "nftables.service")
     yield machine
     # The VIP's rules stop with it

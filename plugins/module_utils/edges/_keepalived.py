@@ -16,7 +16,7 @@ from typing import Any
 
 _HEADING = re.compile(r"-+< (.*) >-+")
 _LINE = re.compile(r"( *)(\S[^=]*?) = (.*)")
-# Interfaces whose addresses are nobody else's concern: kube-proxy in IPVS mode has each Service's on its own, on all nodes
+# Interfaces whose addresses are nobody else's concern; kube-proxy in IPVS mode has every Service's on one, on all nodes
 _SILENT = ("lo", "kube-ipvs0")
 _WORDS = {"GOOD": "passed", "BAD": "failed"}
 

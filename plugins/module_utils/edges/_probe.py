@@ -104,8 +104,8 @@ def conflicts(
             if item.family == router["family"] and item.virtual_router_id == router["virtual_router_id"]
         ]
         found.extend(
-            f"keepalived_vips: {vip} is held by {holder}, which isn't in this run and doesn't know {router['source']} as "
-            "an edge: both would hold it. Run on all edges at once, without --limit and serial."
+            f"keepalived_vips: {vip} is held by {holder}, which isn't in this run and doesn't know {router['source']} "
+            "as an edge: both would hold it. Run on all edges at once, without --limit and serial."
             for holder in sorted(others - set(run) - {item.source for item in heard})
             if taken & set(answers.get(holder, ()))
         )

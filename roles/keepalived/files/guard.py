@@ -5,8 +5,8 @@
 
 Another edge takes a VIP over when this one's adverts cease; only keepalived takes it away from here. So whoever holds
 a VIP must have a keepalived that runs. It is seen running by its voluntary context switches: a keepalived that is well
-sleeps and wakes at each advert, one that is stopped, stuck in the kernel or spinning doesn't. One that has no link has no
-adverts to wake for: it may sleep as long as it holds nothing.
+sleeps and wakes at each advert, one that is stopped, stuck in the kernel or spinning doesn't. One that has no link has
+no adverts to wake for: it may sleep as long as it holds nothing.
 
 Usage: guard --patience SECONDS [--metrics FILE] [INTERFACE=ADDRESS/PREFIX ...]
 """

@@ -1,4 +1,4 @@
-"""The script that lets adverts in where ufw or firewalld runs, with both made up. What they print is what they print."""
+"""The script that lets adverts in where ufw or firewalld runs, with both made up."""
 
 from __future__ import annotations
 

@@ -82,10 +82,7 @@ ADVERT = _probe.Advert(4, "192.0.2.13", 100, ("192.0.2.100",))
         (
             {**THEIRS, **HELD},
             [_probe.Advert(4, "192.0.2.13", 7, ("192.0.2.7",)), _probe.Advert(6, "192.0.2.13", 100, ())],
-            [
-                "keepalived_vips: 192.0.2.100 is held by 192.0.2.13, which isn't in this run and doesn't know 192.0.2.12 "
-                "as an edge: both would hold it. Run on all edges at once"
-            ],
+            ["keepalived_vips: 192.0.2.100 is held by 192.0.2.13, which isn't in this run and doesn't know"],
         ),
         (
             {**THEIRS, "192.0.2.100": {"02:00:00:00:00:99"}},
