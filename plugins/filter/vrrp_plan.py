@@ -28,6 +28,7 @@ def _unit(name: str, names: Sequence[str], instances: Sequence[_vrrp.Instance]) 
         "instances": list(names),
         "weights": dataclasses.asdict(first.weights),
         "address": first.address,
+        "interface": first.interface,
     }
 
 
@@ -43,11 +44,12 @@ def vrrp_plan(
     virtual_servers: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Give one edge's virtual routers as plain data; problems as sentences."""
+    every = [_edge(name, hostvars[name]) for name in edges]
     plan = _vrrp.plan(
         vips,
         checks,
         edge=edge,
-        edges=[_edge(name, hostvars[name]) for name in edges],
+        edges=every,
         links=facts["links"],
         lacks_ipvs=bool(virtual_servers) and not facts["ipvs"],
         foreign_config=facts["config"] == "foreign" and not replace_config,
@@ -62,6 +64,7 @@ def vrrp_plan(
             if instance.address.split("/", maxsplit=1)[0] not in known
         ],
         "units": [_unit(name, names, plan.instances) for name, names in plan.units.items()],
+        "edges": [address for item in every for address in (item.address, item.address6) if address],
         "checks": [dataclasses.asdict(check) for check in plan.checks],
         "problems": [str(problem) for problem in plan.problems],
     }

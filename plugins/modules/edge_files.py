@@ -41,6 +41,13 @@ options:
         description: Whether to keep a copy of what was there.
         type: bool
         default: false
+  pending:
+    description:
+      - Path of a file that lists what was written and not applied yet. What it lists is in RV(written) again, so that a
+        run which ended before its handlers is made up for by the next one. Whoever has applied all of it removes the
+        file.
+      - A file below C(/run) is right for what a reboot applies.
+    type: path
 attributes:
   check_mode:
     description: Says what would be written. O(files[].validate) isn't run.
@@ -60,11 +67,22 @@ EXAMPLES = r"""
       - path: /etc/keepalived/keepalived.conf
         content: "{{ lookup('ansible.builtin.template', 'keepalived.conf.j2') }}"
         validate: /usr/sbin/keepalived --config-test --use-file=%s
+    pending: /run/keepalived.pending
+  notify: Reload keepalived
+
+- name: Reload it
+  ansible.builtin.meta: flush_handlers
+
+- name: Note that it is reloaded
+  ansible.builtin.file:
+    path: /run/keepalived.pending
+    state: absent
+  changed_when: false
 """
 
 RETURN = r"""
 written:
-  description: Paths of the files that were written, or would be.
+  description: Paths of the files that were written, or would be, and of those that O(pending) lists.
   returned: success
   type: list
   elements: str
@@ -100,9 +118,17 @@ def _read(path: Path) -> Before | None:
         return None
 
 
+def _folder(path: Path) -> None:
+    """Make a folder and those above it. Others may read in them, whatever root's umask is."""
+    if not path.is_dir():
+        _folder(path.parent)
+        path.mkdir()
+        path.chmod(0o755)
+
+
 def _put(module: AnsibleModule, path: Path, content: bytes, mode: int, validate: str | None = None) -> str:
     """Put a file in place in one step. Return what the validating command said against it, empty if nothing."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _folder(path.parent)
     number, name = tempfile.mkstemp(dir=module.tmpdir)
     with os.fdopen(number, "wb") as file:
         file.write(content)
@@ -152,11 +178,16 @@ def main() -> None:
         "backup": {"type": "bool", "default": False},
     }
     module = AnsibleModule(
-        argument_spec={"files": {"type": "list", "elements": "dict", "required": True, "options": file}},
+        argument_spec={
+            "files": {"type": "list", "elements": "dict", "required": True, "options": file},
+            "pending": {"type": "path"},
+        },
         supports_check_mode=True,
     )
     try:
         found = [(file, _read(Path(file["path"]))) for file in module.params["files"]]
+        pending = module.params["pending"]
+        listed = _read(Path(pending)) if pending else None
     except OSError as error:
         module.fail_json(msg=f"{error}. Nothing was changed.")
     wanted = [
@@ -164,8 +195,13 @@ def main() -> None:
         for file, before in found
         if before is None or (before.content, before.mode) != (file["content"].encode(), int(file["mode"], 8))
     ]
-    backups = [] if module.check_mode else _write(module, wanted)
-    result: dict[str, Any] = {"written": [file["path"] for file, _before in wanted], "backups": backups}
+    earlier = listed.content.decode().splitlines() if listed else []
+    written = list(dict.fromkeys([*earlier, *(file["path"] for file, _before in wanted)]))
+    # Noted first: a run may end anywhere. It is put back with the files
+    note = {"path": pending, "content": "".join(f"{path}\n" for path in written), "mode": "0644"}
+    noted = [({**note, "validate": None, "backup": False}, listed)] if pending and wanted else []
+    backups = [] if module.check_mode else _write(module, [*noted, *wanted])
+    result: dict[str, Any] = {"written": written, "backups": backups}
     if module._diff:
         result["diff"] = [
             {
@@ -176,7 +212,7 @@ def main() -> None:
             }
             for file, before in wanted
         ]
-    module.exit_json(changed=bool(wanted), **result)
+    module.exit_json(changed=bool(written), **result)
 
 
 if __name__ == "__main__":

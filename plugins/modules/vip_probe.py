@@ -21,6 +21,18 @@ options:
     type: list
     elements: dict
     required: true
+  edges:
+    description: Addresses of all edges, also of those that hold none of the VIPs. They are no strangers.
+    type: list
+    elements: str
+    default: []
+  run:
+    description:
+      - Addresses of the edges that this run sets up. Another edge that holds a VIP and sends no adverts here is a
+        problem, as it doesn't know this edge.
+    type: list
+    elements: str
+    default: []
   seconds:
     description: How long to listen. Adverts come every second unless somebody chose otherwise.
     type: float
@@ -120,7 +132,8 @@ class _Ears:
                     self.adverts.append(heard)
 
 
-def _probe_network(routers: list[dict[str, Any]], seconds: float) -> _Ears:
+def _probe_network(routers: list[dict[str, Any]], edges: list[str], seconds: float) -> _Ears:
+    known = _probe.ipv4(edges)
     with ExitStack() as stack:
         ears = _Ears(stack)
         askers = {}
@@ -136,7 +149,7 @@ def _probe_network(routers: list[dict[str, Any]], seconds: float) -> _Ears:
                     continue
                 interface = router["interface"]
                 mac = bytes.fromhex(Path(f"/sys/class/net/{interface}/address").read_text().strip().replace(":", ""))
-                for address in (router["address"].split("/")[0], *router["peers"]):
+                for address in {router["address"].split("/")[0], *router["peers"], *known}:
                     askers[interface].send(_probe.arp_request(mac, address))
             ears.listen(until if part == 2 else min(until, time.monotonic() + seconds / 3))
         return ears
@@ -147,18 +160,20 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "routers": {"type": "list", "elements": "dict", "required": True},
+            "edges": {"type": "list", "elements": "str", "default": []},
+            "run": {"type": "list", "elements": "str", "default": []},
             "seconds": {"type": "float", "default": 1.2},
         },
         supports_check_mode=True,
     )
-    routers = module.params["routers"]
+    routers, edges = module.params["routers"], module.params["edges"]
     try:
-        ears = _probe_network(routers, module.params["seconds"])
+        ears = _probe_network(routers, edges, module.params["seconds"])
     except OSError as error:
         module.fail_json(msg=f"The network can't be asked: {error}. Run this as root")
     module.exit_json(
         changed=False,
-        problems=_probe.conflicts(routers, ears.answers, ears.adverts),
+        problems=_probe.conflicts(routers, ears.answers, ears.adverts, edges, module.params["run"]),
         answers={address: sorted(macs) for address, macs in ears.answers.items()},
     )
 

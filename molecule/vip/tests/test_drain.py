@@ -1,7 +1,12 @@
 """A planned handover by drain.yml, and back."""
 
+import contextlib
+from collections.abc import Sequence
+
 import pytest
-from integration.vip import suite
+from integration.vip import faults, suite, trial
+from integration.vip.machines import Machine
+from outside import lab as lab_module
 from outside.lab import Lab
 from outside.runs import playbook
 
@@ -25,6 +30,32 @@ def test_nothing_is_lost(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     assert result.none < suite.ADVERT
     assert result.fault.holder not in ("", holder)
     assert result.healing.holder == result.fault.holder, "the VIP stays when the edge may hold it again"
+
+
+def test_a_second_handover_passes_on_what_the_second_edge_has(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first edge has handed over a moment before, and knows nothing of it."""
+    with contextlib.ExitStack() as stack:
+        lasting = trial.Lasting(lab.vip, suite.READINESS.port, suite.READINESS.host, suite.READINESS.path)
+
+        def twice(holder: Machine, others: Sequence[Machine], vip: str) -> faults.Mend:
+            back = [faults.drained(holder, others, vip)]
+            names = [other.name for other in others]
+            lab_module.wait_for("a second holder", lambda: lab.holders() in [[name] for name in names], seconds=5)
+            (second,) = [other for other in others if [other.name] == lab.holders()]
+            stack.enter_context(lasting)
+            lab_module.wait_for("a connection to it", lambda: lasting.answers > 5, seconds=5)
+            back.append(faults.drained(second, others, vip))
+
+            def mend() -> None:
+                for undo in back:
+                    undo()
+
+            return mend
+
+        result = suite.run(lab, capsys, "drain-twice", twice, rate=200, broken=8)
+        assert lasting.broken == ""
+    assert result.fault.holder not in ("", result.before)
+    assert result.lost == 0
 
 
 def test_in_check_mode_nothing_moves(lab: Lab) -> None:

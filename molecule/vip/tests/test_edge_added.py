@@ -18,6 +18,16 @@ def without(lab: Lab) -> Iterator[pathlib.Path]:
         playbook("playbooks/vip.yml", "--limit", f"localhost,{lab.edges[JOINING]}", keepalived_state="absent")
         playbook("playbooks/vip.yml", inventory=path)
         yield path
+        playbook("playbooks/vip.yml")
+
+
+def test_it_does_not_join_behind_the_holders_back(lab: Lab, without: pathlib.Path) -> None:
+    """The holder's adverts don't reach it yet, so it would take the VIP as well."""
+    before = lab.holders()
+    refused = playbook("playbooks/vip.yml", "--limit", f"localhost,{lab.edges[JOINING]}", check=False)
+    assert refused.status != 0
+    assert "which isn't in this run and doesn't know" in refused.line
+    assert lab.holders() == before
 
 
 def test_the_vip_stays(lab: Lab, without: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,7 +127,12 @@ def plan(
                 "Set edgeway_forwarding to service, or take edges outside the cluster",
             )
         )
-    problems.extend(_proxy_problems(mode, kube_proxy, addresses))
+    spec = (service or {}).get("spec") or {}
+    local = spec.get("externalTrafficPolicy") == "Local"
+    check_port = int(spec.get("healthCheckNodePort") or 0) if local else 0
+    # Those of which a port of their own is asked: of all nodes, or by each edge of itself
+    asked = {"haproxy": tuple(addresses), "service": tuple(edges[name] for name in inside if check_port)}.get(mode, ())
+    problems.extend(_proxy_problems(mode, kube_proxy, {name: addresses[name] for name in asked}))
     if service is None:
         return Forwarding(mode, (), tuple(problems), ())
     if kube_proxy is None:
@@ -135,8 +140,6 @@ def plan(
             "kube-proxy's configuration isn't in the cluster (ConfigMap kube-system/kube-proxy): whatever takes its "
             "place must serve LoadBalancer addresses and node ports as it does."
         )
-    spec = service.get("spec") or {}
-    local = spec.get("externalTrafficPolicy") == "Local"
     ready = _ready_nodes(slices)
     if mode == "service" and local:
         bare = [name for name in inside if edges[name] not in ready]
@@ -145,7 +148,6 @@ def plan(
                 f"{' and '.join(bare)} {'has' if len(bare) == 1 else 'have'} no ready gateway pod: with "
                 "externalTrafficPolicy Local such an edge holds a VIP only when no other edge can serve."
             )
-    check_port = int(spec.get("healthCheckNodePort") or 0) if local else 0
     listeners = []
     for port in spec.get("ports") or ():
         if port.get("protocol", "TCP") != "TCP":
@@ -170,7 +172,7 @@ def plan(
 
 
 def _proxy_problems(mode: str, kube_proxy: Mapping[str, Any] | None, addresses: Mapping[str, str]) -> list[Problem]:
-    """Find settings of kube-proxy that a VIP doesn't survive."""
+    """Find settings of kube-proxy that a VIP doesn't survive. `addresses` are of the nodes that it must answer at."""
     if kube_proxy is None:
         return []
     found = []
@@ -183,11 +185,11 @@ def _proxy_problems(mode: str, kube_proxy: Mapping[str, Any] | None, addresses: 
             )
         )
     silent = [name for name, address in addresses.items() if not _serves_node_ports(kube_proxy, address)]
-    if mode == "haproxy" and silent:
+    if silent:
         found.append(
             Problem(
                 "edgeway_forwarding",
-                f"is haproxy, and kube-proxy's nodePortAddresses leave out the address of {' and '.join(silent)}",
+                f"is {mode}, and kube-proxy's nodePortAddresses leave out the address of {' and '.join(silent)}",
                 "Add the nodes' network to nodePortAddresses in the ConfigMap kube-system/kube-proxy",
             )
         )
@@ -202,11 +204,12 @@ def checks(services: Iterable[Mapping[str, Any]], address: str) -> list[dict[str
     """
     asked = [each for each in services if each.get("spec", {}).get("healthCheckNodePort")] if address else []
     names = [str(each["metadata"]["name"]) for each in asked]
+    host = f"[{address}]" if ":" in address else address
     return [
         {
             "name": name if names.count(name) == 1 else f"{each['metadata']['namespace']}-{name}",
             "command": "curl --silent --fail --max-time 1 --output /dev/null "
-            f"http://{address}:{each['spec']['healthCheckNodePort']}/healthz",
+            f"http://{host}:{each['spec']['healthCheckNodePort']}/healthz",
         }
         for name, each in zip(names, asked, strict=True)
     ]

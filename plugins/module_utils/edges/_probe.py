@@ -9,6 +9,7 @@ VRRP adverts are RFC 5798, 5.2.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,15 @@ PROTOCOL_VRRP = 112
 def mac_text(mac: bytes) -> str:
     """Write a MAC address as people do."""
     return mac.hex(":")
+
+
+def ipv4(addresses: Iterable[str]) -> list[str]:
+    """List those that can be asked for by ARP: an inventory may name edges by hostname too."""
+    found = []
+    for address in addresses:
+        with contextlib.suppress(ValueError):
+            found.append(str(ipaddress.IPv4Address(address)))
+    return found
 
 
 def arp_request(mac: bytes, address: str) -> bytes:
@@ -64,36 +74,51 @@ def advert(family: int, source: str, payload: bytes) -> Advert | None:
 
 
 def conflicts(
-    routers: Sequence[Mapping[str, Any]], answers: Mapping[str, Iterable[str]], adverts: Sequence[Advert]
+    routers: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, Iterable[str]],
+    adverts: Sequence[Advert],
+    edges: Iterable[str] = (),
+    run: Iterable[str] = (),
 ) -> list[str]:
-    """Say what is in the way of these virtual routers. All edges of one network say the same.
+    """Say what is in the way of these virtual routers. All edges of one network say the same of strangers.
 
     `routers` have address, family, virtual_router_id, source and peers; `answers` are MACs by address. Another edge
-    that has the VIP already is no conflict: it is known by the MAC with which it answers for its own address.
+    that has the VIP already is no conflict: it is known by the MAC with which it answers for its own address. Only it
+    must send its adverts here, or be set up in this `run` too: else both would have the VIP. `edges` are the addresses
+    of all edges, as the VIP may be leaving one that isn't among its own.
     """
     found = []
     for router in routers:
         vip = str(router["address"]).split("/", maxsplit=1)[0]
-        edges = {str(router["source"]), *map(str, router["peers"])}
-        known = {mac for address in edges for mac in answers.get(address, ())}
-        strange = sorted(set(answers.get(vip, ())) - known)
+        others = {*map(str, edges), *map(str, router["peers"])} - {str(router["source"])}
+        taken = set(answers.get(vip, ()))
+        strange = sorted(taken - {mac for address in others for mac in answers.get(address, ())})
         if strange:
             found.append(
                 f"keepalived_vips: {vip} is taken by {' and '.join(strange)}, which is no edge. "
                 "Choose a free address, or take it from that machine."
             )
-        others = sorted(
+        heard = [
+            item
+            for item in adverts
+            if item.family == router["family"] and item.virtual_router_id == router["virtual_router_id"]
+        ]
+        found.extend(
+            f"keepalived_vips: {vip} is held by {holder}, which isn't in this run and doesn't know {router['source']} "
+            "as an edge: both would hold it. Run on all edges at once, without --limit and serial."
+            for holder in sorted(others - set(run) - {item.source for item in heard})
+            if taken & set(answers.get(holder, ()))
+        )
+        strangers = sorted(
             {
                 f"{item.source} (for {', '.join(item.addresses)})"
-                for item in adverts
-                if item.family == router["family"]
-                and item.virtual_router_id == router["virtual_router_id"]
-                and item.source not in edges
+                for item in heard
+                if item.source not in {*others, str(router["source"])}
             }
         )
-        if others:
+        if strangers:
             found.append(
                 f"keepalived_vips: virtual_router_id {router['virtual_router_id']} of {vip} is used by "
-                f"{' and '.join(others)}. Set another virtual_router_id for {vip}."
+                f"{' and '.join(strangers)}. Set another virtual_router_id for {vip}."
             )
     return found

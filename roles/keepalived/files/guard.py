@@ -5,7 +5,8 @@
 
 Another edge takes a VIP over when this one's adverts cease; only keepalived takes it away from here. So whoever holds
 a VIP must have a keepalived that runs. It is seen running by its voluntary context switches: a keepalived that is well
-sleeps and wakes at each advert, one that is stopped, stuck in the kernel or spinning doesn't.
+sleeps and wakes at each advert, one that is stopped, stuck in the kernel or spinning doesn't. One that has no link has
+no adverts to wake for: it may sleep as long as it holds nothing.
 
 Usage: guard --patience SECONDS [--metrics FILE] [INTERFACE=ADDRESS/PREFIX ...]
 """
@@ -34,6 +35,7 @@ class Keepalived:
     def __init__(self, root: str = "/") -> None:
         self.root = Path(root)
         self.pids: tuple[int, ...] = ()
+        self.sleeps = False
         self._switches = -1
 
     def moved(self) -> bool:
@@ -43,6 +45,7 @@ class Keepalived:
         switches = int(status.get("voluntary_ctxt_switches", "-1"))
         moved = switches >= 0 and (pid, switches) != (*self.pids[-1:], self._switches)
         self._switches = switches
+        self.sleeps = status.get("State", "").startswith("S")
         self.pids = ()
         if switches >= 0:
             parent = int(status.get("PPid", "0"))
@@ -70,11 +73,17 @@ class Guard:
     """Decides when to clear."""
 
     def __init__(
-        self, vips: Sequence[tuple[str, str]], patience: float, moved: Callable[[], bool], clear: Callable[[], None]
+        self,
+        vips: Sequence[tuple[str, str]],
+        patience: float,
+        moved: Callable[[], bool],
+        idle: Callable[[], bool],
+        clear: Callable[[], None],
     ) -> None:
         self.vips = vips
         self.patience = patience
         self._moved = moved
+        self._idle = idle
         self._clear = clear
         self.cleared = 0
         self.well = True
@@ -86,7 +95,7 @@ class Guard:
         # After a pause of its own (a frozen machine, a debugger) the guard gives keepalived its time again
         paused = self._last_look is not None and now - self._last_look > self.patience
         self._last_look = now
-        if self._moved() or self._seen is None or paused:
+        if self._moved() or self._seen is None or paused or (now - self._seen >= self.patience and self._idle()):
             self._seen = now
             self.well = True
             return False
@@ -110,6 +119,11 @@ def present(interface: str, address: str) -> bool:
     return bool(found.stdout.strip())
 
 
+def idle(vips: Sequence[tuple[str, str]], keepalived: Keepalived) -> bool:
+    """Say whether keepalived sleeps and holds nothing: as without a link, and a freeze would harm nobody."""
+    return keepalived.sleeps and not any(present(*vip) for vip in vips)
+
+
 def clear(vips: Sequence[tuple[str, str]], keepalived: Keepalived) -> None:
     """Take the VIPs off their interfaces, then end a frozen keepalived: systemd starts it anew, as a backup."""
     for interface, address in vips:
@@ -126,7 +140,7 @@ def clear(vips: Sequence[tuple[str, str]], keepalived: Keepalived) -> None:
 def metrics(guard: Guard, held: Sequence[bool]) -> str:
     """Write metrics as Prometheus' node exporter reads them from a file."""
     lines = [
-        "# HELP keepalived_well Whether keepalived runs and its process moves.",
+        "# HELP keepalived_well Whether keepalived runs and isn't frozen.",
         "# TYPE keepalived_well gauge",
         f"keepalived_well {int(guard.well)}",
         "# HELP keepalived_guard_clearings_total How often the guard found keepalived dead or frozen.",
@@ -168,7 +182,9 @@ def main() -> int:
     options = parser.parse_args()
     vips = [tuple(vip.split("=", 1)) for vip in options.vips]
     keepalived = Keepalived()
-    guard = Guard(vips, options.patience, keepalived.moved, lambda: clear(vips, keepalived))
+    guard = Guard(
+        vips, options.patience, keepalived.moved, lambda: idle(vips, keepalived), lambda: clear(vips, keepalived)
+    )
     tell_systemd("READY=1")
     written = -METRICS_PERIOD
     while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -18,9 +19,10 @@ Run = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    def run_module(*files: dict[str, Any], check: bool = False) -> dict[str, Any]:
+    def run_module(*files: dict[str, Any], check: bool = False, **options: Any) -> dict[str, Any]:
         arguments = {
             "files": list(files),
+            **options,
             "_ansible_check_mode": check,
             "_ansible_diff": True,
             "_ansible_remote_tmp": str(tmp_path),
@@ -85,3 +87,41 @@ def test_what_was_there_is_kept_on_demand(run: Run, tmp_path: Path) -> None:
     path.write_text("by hand\n")
     (backup,) = run({"path": str(path), "content": "ours\n", "backup": True})["backups"]
     assert Path(backup).read_text() == "by hand\n"
+
+
+def test_what_was_written_and_never_applied_is_written_still(run: Run, tmp_path: Path) -> None:
+    """As after a run that another edge broke off: nothing is left to write here, and nothing was loaded."""
+    one, two, pending = tmp_path / "one", tmp_path / "two", tmp_path / "run/pending"
+    files = [{"path": str(one), "content": "1\n"}, {"path": str(two), "content": "2\n"}]
+    assert run(*files, check=True, pending=str(pending))["written"] == [str(one), str(two)]
+    assert not pending.exists()
+    run(*files[:1], pending=str(pending))
+    for check in (True, False, True):
+        again = run(*files[:1], check=check, pending=str(pending))
+        assert (again["changed"], again["written"], again["diff"]) == (True, [str(one)], [])
+    assert run(*files, pending=str(pending))["written"] == [str(one), str(two)]
+    pending.unlink()
+    again = run(*files, pending=str(pending))
+    assert (again["changed"], again["written"]) == (False, [])
+    assert not pending.exists()
+
+
+def test_what_is_put_back_needs_no_applying(run: Run, tmp_path: Path) -> None:
+    one, refused, pending = tmp_path / "one", tmp_path / "refused", tmp_path / "pending"
+    bad = {"path": str(refused), "content": "bad\n", "validate": "false %s"}
+    assert run({"path": str(one), "content": "1\n"}, bad, pending=str(pending))["failed"]
+    assert not pending.exists()
+    run({"path": str(one), "content": "1\n"}, pending=str(pending))
+    assert run({"path": str(one), "content": "2\n"}, bad, pending=str(pending))["failed"]
+    assert pending.read_text() == f"{one}\n"
+
+
+def test_folders_are_open_whatever_the_umask(run: Run, tmp_path: Path) -> None:
+    """The user that checks run as must get to them."""
+    before = os.umask(0o077)
+    try:
+        run({"path": str(tmp_path / "a/b/check"), "content": "", "mode": "0755"})
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / path).stat().st_mode & 0o777 for path in ("a", "a/b", "a/b/check")]
+    assert modes == [0o755] * 3

@@ -26,6 +26,7 @@ SERVICE: dict[str, Any] = {
         ],
     }
 }
+CLUSTER_POLICY = {"spec": {**SERVICE["spec"], "externalTrafficPolicy": "Cluster"}}
 INSIDE = {"node1": "node1", "edge-two": "node2"}
 OUTSIDE = {"box1": "box1"}
 
@@ -52,8 +53,7 @@ def test_lvs_keeps_the_port() -> None:
 
 
 def test_without_local_policy_no_node_can_be_asked() -> None:
-    service = {"spec": {**SERVICE["spec"], "externalTrafficPolicy": "Cluster"}}
-    (listener,) = plan("haproxy", OUTSIDE, service=service).listeners
+    (listener,) = plan("haproxy", OUTSIDE, service=CLUSTER_POLICY).listeners
     assert listener.check_port == 0
 
 
@@ -82,6 +82,15 @@ def test_before_anything_is_installed_nothing_is_wrong() -> None:
             {"kube_proxy": {"nodePortAddresses": ["192.0.2.11/32"]}},
             ["edgeway_forwarding: is haproxy, and kube-proxy's nodePortAddresses leave out the address of node2"],
         ),
+        ("service", INSIDE, {"kube_proxy": {"nodePortAddresses": ["192.0.2.0/24"]}}, []),
+        (
+            "service",
+            INSIDE,
+            {"kube_proxy": {"nodePortAddresses": ["192.0.2.11/32"]}},
+            ["edgeway_forwarding: is service, and kube-proxy's nodePortAddresses leave out the address of node2"],
+        ),
+        ("service", {"node1": "node1"}, {"kube_proxy": {"nodePortAddresses": ["192.0.2.11/32"]}}, []),
+        ("service", INSIDE, {"kube_proxy": {"nodePortAddresses": ["::1/128"]}, "service": CLUSTER_POLICY}, []),
         (
             "haproxy",
             OUTSIDE,
@@ -114,6 +123,8 @@ def test_an_edge_asks_for_each_gateway_that_can_be_asked() -> None:
     (check,) = _forward.checks([service("a"), service("b", port=None)], "192.0.2.11")
     assert check["name"] == "a"
     assert check["command"].endswith(" http://192.0.2.11:30123/healthz")
+    (check,) = _forward.checks([service("a")], "2001:db8::11")
+    assert check["command"].endswith(" http://[2001:db8::11]:30123/healthz")
     assert _forward.checks([service("a")], "") == []
 
 

@@ -81,13 +81,41 @@ def test_what_is_not_a_living_keepalived_does_not_run(proc: Proc) -> None:
     assert keepalived.pids == ()
 
 
+VIP = ("eth0", "192.0.2.100/32")
+
+
+@pytest.mark.parametrize(
+    ("state", "has", "expected"),
+    [
+        ("S (sleeping)", False, True),
+        ("S (sleeping)", True, False),
+        ("T (stopped)", False, False),
+        ("t (tracing stop)", False, False),
+        ("D (disk sleep)", False, False),
+        ("R (running)", False, False),
+        ("Z (zombie)", False, False),
+    ],
+)
+def test_only_a_sleeper_that_holds_nothing_may_be_idle(
+    proc: Proc, monkeypatch: pytest.MonkeyPatch, state: str, has: bool, expected: bool
+) -> None:
+    keepalived = guard.Keepalived(str(proc.root))
+    proc.pid_file(7)
+    proc.process(7, 10, state=state)
+    keepalived.moved()
+    keepalived.moved()
+    monkeypatch.setattr(guard, "present", lambda interface, address: has)
+    assert guard.idle([VIP], keepalived) is expected
+
+
 class Clock:
     """A guard with everything around it made up."""
 
     def __init__(self, patience: float = 2.0) -> None:
         self.runs = True
+        self.idle = False
         self.cleared = 0
-        self.guard = guard.Guard([], patience, lambda: self.runs, self._clear)
+        self.guard = guard.Guard([], patience, lambda: self.runs, lambda: self.idle, self._clear)
 
     def _clear(self) -> None:
         self.cleared += 1
@@ -127,6 +155,18 @@ def test_after_a_pause_of_its_own_it_waits_again() -> None:
     assert clock.cleared == 0
     clock.until(62, 62)
     assert clock.cleared == 1
+
+
+def test_an_idle_keepalived_is_left_alone_until_it_holds_something() -> None:
+    clock = Clock()
+    clock.until(0, 1)
+    clock.runs, clock.idle = False, True
+    clock.until(1.25, 60)
+    assert (clock.cleared, clock.guard.well) == (0, True)
+    clock.idle = False
+    clock.until(60.25, 62.25)
+    assert clock.cleared > 0
+    assert not clock.guard.well
 
 
 def test_metrics(tmp_path: Path) -> None:

@@ -128,6 +128,13 @@ def test_overview_finds(edges: dict[str, Any], expected: list[str]) -> None:
         assert problem.startswith(start)
 
 
+def test_addresses_that_only_this_edge_knows_of_are_not_held() -> None:
+    entry = {"addr_info": [{"local": VIP, "prefixlen": 32}]}
+    links = [{"ifname": "lo", **entry}, {"ifname": "kube-ipvs0", **entry}]
+    assert _keepalived.addresses(links) == set()
+    assert _keepalived.addresses([*links, {"ifname": "eth0", **entry}]) == {VIP}
+
+
 def test_overview_tells_edges_that_nobody_has_set_up() -> None:
     bare = edge(running=False, config="none", vips=[], checks={})
     assert not _keepalived.overview({"node2": bare, "node3": None}).installed

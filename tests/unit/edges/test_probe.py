@@ -70,13 +70,20 @@ ROUTER: dict[str, Any] = {
     "peers": ["192.0.2.13"],
 }
 THEIRS = {"192.0.2.13": {"02:00:00:00:00:13"}}
+HELD = {"192.0.2.100": {"02:00:00:00:00:13"}}
+ADVERT = _probe.Advert(4, "192.0.2.13", 100, ("192.0.2.100",))
 
 
 @pytest.mark.parametrize(
     ("answers", "adverts", "expected"),
     [
         ({}, [], []),
-        ({**THEIRS, "192.0.2.100": {"02:00:00:00:00:13"}}, [], []),
+        ({**THEIRS, **HELD}, [ADVERT], []),
+        (
+            {**THEIRS, **HELD},
+            [_probe.Advert(4, "192.0.2.13", 7, ("192.0.2.7",)), _probe.Advert(6, "192.0.2.13", 100, ())],
+            ["keepalived_vips: 192.0.2.100 is held by 192.0.2.13, which isn't in this run and doesn't know"],
+        ),
         (
             {**THEIRS, "192.0.2.100": {"02:00:00:00:00:99"}},
             [],
@@ -97,3 +104,21 @@ def test_conflicts(answers: dict[str, set[str]], adverts: list[_probe.Advert], e
     assert len(found) == len(expected)
     for problem, start in zip(found, expected, strict=True):
         assert problem.startswith(start)
+
+
+def test_a_holder_that_is_in_this_run_is_told() -> None:
+    assert _probe.conflicts([ROUTER], {**THEIRS, **HELD}, [], run=["192.0.2.12", "192.0.2.13"]) == []
+
+
+def test_a_vip_may_leave_the_edge_that_holds_it() -> None:
+    """The holder is an edge, and none of this VIP's any more."""
+    router = {**ROUTER, "peers": ["192.0.2.14"]}
+    edges = ["192.0.2.12", "192.0.2.13", "192.0.2.14"]
+    assert _probe.conflicts([router], {**THEIRS, **HELD}, [], edges, edges) == []
+    assert _probe.conflicts([router], {}, [ADVERT], edges, edges) == []
+    (problem,) = _probe.conflicts([router], {**THEIRS, **HELD}, [], edges, ["192.0.2.12", "192.0.2.14"])
+    assert "is held by 192.0.2.13, which isn't in this run" in problem
+
+
+def test_only_addresses_can_be_asked_for() -> None:
+    assert _probe.ipv4(["192.0.2.1", "node1.example", "2001:db8::1", ""]) == ["192.0.2.1"]
