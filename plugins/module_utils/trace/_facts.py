@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.edgeway.istio.plugins.module_utils._envoy import Config
 from ansible_collections.edgeway.istio.plugins.module_utils._model import Exposure, Match, Model, parse
+from ansible_collections.edgeway.istio.plugins.module_utils.edges import _vrrp
 from ansible_collections.edgeway.istio.plugins.module_utils.publish import _gateways
 from ansible_collections.edgeway.istio.plugins.module_utils.trace._certificates import Certificate
 
@@ -173,12 +174,11 @@ def known_as(target: Target, model: Model) -> Target:
 
 
 def vips_of(gateways: Iterable[Mapping[str, Any]], target: Target) -> tuple[str, ...]:
-    """Return the addresses of the gateway that a request goes through, each written as text or as {address}."""
+    """Return the addresses of the gateway that a request goes through; its `vips` are as `_vrrp.entries` takes them."""
     for one in gateways:
         if (one.get("namespace"), one.get("service")) == (target.namespace, target.service):
             vips = one.get("vips") or ()
-            listed = [vips] if isinstance(vips, (str, Mapping)) else vips
-            return tuple(str(vip["address"] if isinstance(vip, Mapping) else vip) for vip in listed)
+            return tuple(_vrrp.addresses(vips))
     return ()
 
 
