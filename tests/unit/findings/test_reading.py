@@ -129,7 +129,10 @@ def test_what_may_not_be_read_is_unknown_and_never_an_error(objects: list[dict[s
 
 
 REFUSED = {
-    **{f"{kind}.{group}" if group else kind: f"/{plural}" for (group, kind), (plural, _) in _snapshot._LISTED.items()},
+    **{
+        f"{kind}.{group}" if group else kind: f"/{plural}"
+        for (group, kind), (plural, *_more) in _snapshot._LISTED.items()
+    },
     "Pod": "/pods",
     "Secret": "/secrets",
     "ConfigMap": "/configmaps/",
