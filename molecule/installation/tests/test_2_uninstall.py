@@ -90,7 +90,7 @@ def test_a_users_object_keeps_its_namespace(bare: dict[str, Any], lab: Lab, inst
     playbook("playbooks/istio.yml", edgeway_kubeconfig=installer)
     lab.apply(PEERS)
     ended = playbook("playbooks/uninstall.yml", "--tags=istio", edgeway_kubeconfig=installer)
-    assert "Namespace istio-system stays: PeerAuthentication strict." in ended.line
+    assert "Namespace istio-system stays: PeerAuthentication strict." in ended.line, ended.said
     assert lab.objects("peerauthentications", "--namespace=istio-system")
     lab.kubectl("delete", "namespace", "istio-system")
     playbook("playbooks/istio.yml")
