@@ -24,11 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _istio_api, _publish
+from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _publish
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import connect
 from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
 from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kinds
-from ansible_collections.edgeway.istio.plugins.module_utils.publish import _proof
 from memory_api import Server
 from memory_api.sample import namespace, pod, service
 
@@ -80,7 +79,7 @@ def lists(count: int) -> dict[str, list[Json]]:
 
 
 def manifests(wanted: list[Json]) -> list[Json]:
-    return [_proof.named(item) for item in _istio_api.generate(parse(wanted, set_name="bench", gateway=GATEWAY))]
+    return _publish.objects(parse(wanted, set_name="bench", gateway=GATEWAY))
 
 
 @dataclass
