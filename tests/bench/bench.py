@@ -84,10 +84,10 @@ def manifests(wanted: list[Json]) -> list[Json]:
 
 @dataclass
 class Contender:
-    """One way to do it. `command` is what is timed for a step."""
+    """One way to do it. `commands` are what is timed for each step."""
 
     name: str
-    command: Callable[[str, Path], Sequence[str]]
+    commands: dict[str, list[str]]
     steps: Sequence[str] = STEPS
     times: dict[str, list[float]] = field(default_factory=dict)
 
@@ -100,7 +100,7 @@ def playbook(folder: Path, name: str, tasks: list[Json], *options: str, **play: 
 
 
 def ours(folder: Path, step: str, wanted: list[Json], *, validate: bool = True) -> list[str]:
-    task = {
+    task: Json = {
         "edgeway.istio.exposures": {
             "exposures": wanted,
             "gateway": GATEWAY,
@@ -113,7 +113,7 @@ def ours(folder: Path, step: str, wanted: list[Json], *, validate: bool = True) 
 
 
 def core(folder: Path, step: str, objects: list[Json], gone: list[Json]) -> list[str]:
-    tasks = [{"kubernetes.core.k8s": {"definition": objects}}]
+    tasks: list[Json] = [{"kubernetes.core.k8s": {"definition": objects}}]
     if step == "prune":
         tasks = [{"kubernetes.core.k8s": {"definition": gone, "state": "absent"}}]
     return playbook(folder, f"core-{step}", tasks, *(["--check"] if step == "check" else []))
@@ -141,7 +141,7 @@ def contenders(folder: Path, count: int) -> list[Contender]:
         "kubectl apply --server-side": {step: kubectl(folder, step, objects[step], gone) for step in STEPS},
         "kubernetes.core.k8s": {step: core(folder, step, objects[step], gone) for step in STEPS},
     }
-    return [Contender(name, lambda step, _folder, found=found: found[step]) for name, found in commands.items()]
+    return [Contender(name, found) for name, found in commands.items()]
 
 
 def clean(cluster: Any, keep_namespace: bool = True) -> None:
@@ -176,7 +176,7 @@ def race(cluster: Any, count: int, rounds: int) -> Iterator[list[Contender]]:
             for contender in order:
                 clean(cluster)
                 for step in contender.steps:
-                    contender.times.setdefault(step, []).append(run(contender.command(step, folder)))
+                    contender.times.setdefault(step, []).append(run(contender.commands[step]))
                     print(f"{count:>5}  {contender.name:<28} {step:<11} {contender.times[step][-1]:6.2f} s", flush=True)
             yield field_
         clean(cluster)
