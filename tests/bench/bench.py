@@ -24,11 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _istio_api, _publish
+from ansible_collections.edgeway.istio.plugins.module_utils import _changes, _publish
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import connect
 from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
 from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kinds
-from ansible_collections.edgeway.istio.plugins.module_utils.publish import _proof
 from memory_api import Server
 from memory_api.sample import namespace, pod, service
 
@@ -80,15 +79,15 @@ def lists(count: int) -> dict[str, list[Json]]:
 
 
 def manifests(wanted: list[Json]) -> list[Json]:
-    return [_proof.named(item) for item in _istio_api.generate(parse(wanted, set_name="bench", gateway=GATEWAY))]
+    return _publish.objects(parse(wanted, set_name="bench", gateway=GATEWAY))
 
 
 @dataclass
 class Contender:
-    """One way to do it. `command` is what is timed for a step."""
+    """One way to do it. `commands` are what is timed for each step."""
 
     name: str
-    command: Callable[[str, Path], Sequence[str]]
+    commands: dict[str, list[str]]
     steps: Sequence[str] = STEPS
     times: dict[str, list[float]] = field(default_factory=dict)
 
@@ -101,7 +100,7 @@ def playbook(folder: Path, name: str, tasks: list[Json], *options: str, **play: 
 
 
 def ours(folder: Path, step: str, wanted: list[Json], *, validate: bool = True) -> list[str]:
-    task = {
+    task: Json = {
         "edgeway.istio.exposures": {
             "exposures": wanted,
             "gateway": GATEWAY,
@@ -114,7 +113,7 @@ def ours(folder: Path, step: str, wanted: list[Json], *, validate: bool = True) 
 
 
 def core(folder: Path, step: str, objects: list[Json], gone: list[Json]) -> list[str]:
-    tasks = [{"kubernetes.core.k8s": {"definition": objects}}]
+    tasks: list[Json] = [{"kubernetes.core.k8s": {"definition": objects}}]
     if step == "prune":
         tasks = [{"kubernetes.core.k8s": {"definition": gone, "state": "absent"}}]
     return playbook(folder, f"core-{step}", tasks, *(["--check"] if step == "check" else []))
@@ -142,7 +141,7 @@ def contenders(folder: Path, count: int) -> list[Contender]:
         "kubectl apply --server-side": {step: kubectl(folder, step, objects[step], gone) for step in STEPS},
         "kubernetes.core.k8s": {step: core(folder, step, objects[step], gone) for step in STEPS},
     }
-    return [Contender(name, lambda step, _folder, found=found: found[step]) for name, found in commands.items()]
+    return [Contender(name, found) for name, found in commands.items()]
 
 
 def clean(cluster: Any, keep_namespace: bool = True) -> None:
@@ -177,7 +176,7 @@ def race(cluster: Any, count: int, rounds: int) -> Iterator[list[Contender]]:
             for contender in order:
                 clean(cluster)
                 for step in contender.steps:
-                    contender.times.setdefault(step, []).append(run(contender.command(step, folder)))
+                    contender.times.setdefault(step, []).append(run(contender.commands[step]))
                     print(f"{count:>5}  {contender.name:<28} {step:<11} {contender.times[step][-1]:6.2f} s", flush=True)
             yield field_
         clean(cluster)

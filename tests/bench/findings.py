@@ -111,8 +111,8 @@ def table(found: Json) -> str:
     lines += ["", "## Sound ones", "", "| set-up | client sees | analyze |", "| --- | --- | --- |"]
     for one in sound:
         told = found[one.name]
-        cells = (one.about.rstrip("."), told.get("sees") or "", ", ".join(told.get("analyze") or ()))
-        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+        row = (one.about.rstrip("."), told.get("sees") or "", ", ".join(told.get("analyze") or ()))
+        lines.append("| " + " | ".join(_cell(cell) for cell in row) + " |")
     return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
 
 

@@ -258,7 +258,7 @@ class Both:
 
     def replaced(self, kind: str, body: Json, query: dict[str, str]) -> list[Any]:
         """PUT: another spec (`replace`), or the same object with somebody else's list of owners (`owners`)."""
-        answers = []
+        answers: list[Any] = []
         for server, live in zip(self.servers, self.live(), strict=True):
             if live is None:
                 answers.append("absent")

@@ -111,7 +111,7 @@ def config(server: Server) -> Json:
         for number, found in chains.items()
     ]  # fmt: skip
     routes = [{"route_config": {"name": f"http.{number}", "virtual_hosts": found}} for number, found in hosts.items()]
-    parts = {
+    parts: dict[str, Json] = {
         "ListenersConfigDump": {"dynamic_listeners": listeners},
         "RoutesConfigDump": {"dynamic_route_configs": routes},
         "ClustersConfigDump": {"dynamic_active_clusters": list(clusters.values())},

@@ -64,8 +64,8 @@ class Lab:
         return self._command("kubectl", *arguments, text=text)
 
     def istioctl(self, *arguments: str) -> str:
-        """What istioctl prints."""
-        return self._command("istioctl", *arguments)
+        """What istioctl prints; it may wait for pods."""
+        return self._command("istioctl", *arguments, timeout=240)
 
     def helm(self, *arguments: str, text: str | None = None) -> str:
         """What Helm prints."""
@@ -75,9 +75,9 @@ class Lab:
         """Apply manifests, as somebody does by hand."""
         self.kubectl("apply", "--filename=-", text=manifests)
 
-    def _command(self, name: str, *arguments: str, text: str | None = None) -> str:
+    def _command(self, name: str, *arguments: str, text: str | None = None, timeout: float = 60) -> str:
         command = [str(ROOT / ".lab/bin" / name), "--kubeconfig", str(KUBECONFIG), *arguments]
-        ended = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+        ended = subprocess.run(command, input=text, capture_output=True, text=True, timeout=timeout, check=False)
         if ended.returncode:
             raise RuntimeError(f"{name} {' '.join(arguments)}: {ended.stderr.strip()}")
         return ended.stdout

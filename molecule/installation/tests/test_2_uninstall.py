@@ -81,20 +81,22 @@ def test_installed_used_and_gone(bare: dict[str, Any], lab: Lab, installer: str,
 PEERS = """
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
-metadata: {name: strict, namespace: istio-system}
+metadata: {name: strict, namespace: blue}
 spec: {mtls: {mode: STRICT}}
 """
 
 
 def test_a_users_object_keeps_its_namespace(bare: dict[str, Any], lab: Lab, installer: str) -> None:
-    playbook("playbooks/istio.yml", edgeway_kubeconfig=installer)
+    """The lab itself has istio-system, for a Secret; a second gateway's namespace is made with Istio."""
+    rights: dict[str, Any] = {"edgeway_kubeconfig": installer}
+    rights["istio_gateways"] = [{"name": "blue", "namespace": "blue", "resources": {"requests": {"cpu": "10m"}}}]
+    playbook("playbooks/istio.yml", **rights)
     lab.apply(PEERS)
-    ended = playbook("playbooks/uninstall.yml", "--tags=istio", edgeway_kubeconfig=installer)
-    assert "Namespace istio-system stays: PeerAuthentication strict." in ended.line
-    assert lab.objects("peerauthentications", "--namespace=istio-system")
-    lab.kubectl("delete", "namespace", "istio-system")
-    playbook("playbooks/istio.yml")
-    playbook("playbooks/uninstall.yml", istio_remove_definitions=True)
+    ended = playbook("playbooks/uninstall.yml", "--tags=istio", **rights)
+    assert "Namespace blue stays: PeerAuthentication strict." in ended.line, ended.said
+    assert lab.objects("peerauthentications", "--namespace=blue")
+    lab.kubectl("delete", "peerauthentication", "strict", "--namespace=blue")
+    playbook("playbooks/uninstall.yml", "--tags=istio", istio_remove_definitions=True, **rights)
     assert differing(state(lab), bare) == set()
 
 

@@ -93,7 +93,7 @@ def test_istioctl(lab: Lab, space: str, put: Publish, pin: Callable[..., None]) 
         {"name": "https", "port": 443, "targetPort": 8443},
     ]
     more = [*theirs, {"name": "extra", "port": 8444, "targetPort": 8444}]
-    changes = itertools.cycle(
+    changes: Iterator[Callable[[int], Json]] = itertools.cycle(
         [
             lambda number: {"service_annotations": {"reinstalled": str(number)}},
             lambda number: {"ports": more},

@@ -205,7 +205,7 @@ class Applied:
 
 def _is_another(before: Json, after: Json) -> bool:
     """Whether an object can only be made anew: a Deployment's selector, an ExternalName and back."""
-    return before["kind"] == "Service" and before["spec"].get("type") != after["spec"].get("type")
+    return bool(before["kind"] == "Service" and before["spec"].get("type") != after["spec"].get("type"))
 
 
 def _for_revision(manifest: Json) -> Json:

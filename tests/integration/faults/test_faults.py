@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.edgeway.istio.plugins.module_utils import _trace
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import connect
 from ansible_collections.edgeway.istio.plugins.module_utils.trace import _shown
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._hops import HOPS
 
 from integration.faults import names, world
 from integration.faults.corpus import FAULTS, Fault
@@ -61,7 +62,7 @@ def test_fault(lab: world.World, fault: Fault, request: pytest.FixtureRequest) -
 @pytest.mark.parametrize("pair", DOUBLE, ids="+".join)
 def test_two_faults(lab: world.World, pair: tuple[str, str], request: pytest.FixtureRequest) -> None:
     """The first hop on the way is the one that is named."""
-    order = list(_trace.HOPS)
+    order = list(HOPS)
     faults = sorted((FAULTS[name] for name in pair), key=lambda one: order.index(one.hop))
     hop = faults[0].hop
     _check(lab, faults, hop, request)

@@ -8,6 +8,7 @@ import os
 import pathlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import yaml
@@ -51,8 +52,8 @@ def accounts(admin: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """`reader` may get and list; `tracer` may also create port forwards in the gateway's namespace."""
     made: list[str] = []
 
-    def make(path: str, body: dict[str, object]) -> None:
-        name = body["metadata"]["name"]  # type: ignore[index]
+    def make(path: str, body: dict[str, Any]) -> None:
+        name = body["metadata"]["name"]
         admin.request("POST", path, body=body)
         made.append(f"{path}/{name}")
 

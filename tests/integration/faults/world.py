@@ -16,6 +16,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils import _istio_api, _
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, RefusedError
 from ansible_collections.edgeway.istio.plugins.module_utils._model import parse
 from ansible_collections.edgeway.istio.plugins.module_utils.trace import _facts, _looking
+from ansible_collections.edgeway.istio.plugins.module_utils.trace._hops import Hop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -347,7 +348,7 @@ class World:
 class Seen:
     """A trace and what came of it."""
 
-    def __init__(self, facts: _facts.Facts, hops: list[_trace.Hop], seconds: float) -> None:
+    def __init__(self, facts: _facts.Facts, hops: list[Hop], seconds: float) -> None:
         self.facts, self.hops, self.seconds = facts, hops, seconds
         self.broken = _trace.first_broken(hops)
 
