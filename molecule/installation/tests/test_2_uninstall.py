@@ -115,6 +115,8 @@ def test_a_foreign_istio_is_refused_then_adopted(bare: dict[str, Any], lab: Lab)
     options = ["--set=hub=localhost/lab", "--set=tag=dev", "--set=values.telemetry.enabled=false"]
     options += [f"--set={gateway}.name=istio-ingressgateway", f"--set={gateway}.enabled=true"]
     options += [f"--set={gateway}.k8s.resources.requests.cpu=10m"]
+    # The lab's Envoy is upstream's, without Istio's own filters
+    options += [f"--set=values.pilot.env.PILOT_ENABLE_{one}=false" for one in ("ALPN_FILTER", "METADATA_EXCHANGE")]
     lab.istioctl("install", "--skip-confirmation", "--set=profile=minimal", *options)
     assert lab.objects("hpa", "--namespace=istio-system")
     ended = playbook("playbooks/istio.yml", check=False)
