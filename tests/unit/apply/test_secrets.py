@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from memory_api import Server
 from memory_api.sample import HTTP
+from unit import plays
 
-ROOT = Path(__file__).parents[3]
 SECRET = "keepthisforyourself"
 KEY = f"-----BEGIN PRIVATE KEY-----\nMIIE{SECRET}\n-----END PRIVATE KEY-----\n"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIICopenlyshown\n-----END CERTIFICATE-----\n"
@@ -44,17 +41,7 @@ def test_a_private_key_is_never_printed(server: Server, tmp_path: Path, playbook
         "report": str(tmp_path / "report.html"),
     }
     (tmp_path / "all.yml").write_text(json.dumps(variables), encoding="utf-8")
-    path = ROOT / "playbooks" / f"{playbook}.yml"
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-vvvv"]
-    ended = subprocess.run(
-        [*command, "--extra-vars", f"@{tmp_path / 'all.yml'}", *more, str(path)],
-        cwd=ROOT,
-        env=os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    ended = plays.collection(playbook, "-vvvv", "--extra-vars", f"@{tmp_path / 'all.yml'}", *more)
     printed = ended.stdout + ended.stderr
     # It was really handed the list, and said what it was given
     assert "openlyshown" in printed, printed

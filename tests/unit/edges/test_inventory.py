@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.edgeway.istio.plugins.module_utils.edges import _vrrp
+from unit import plays
 
-ROOT = Path(__file__).parents[3]
 EDGES = {"edges": {"hosts": {"edge-a": {"ansible_host": "127.0.0.1", "ansible_connection": "local"}}}}
 EDGES["edges"]["vars"] = {"ansible_python_interpreter": sys.executable}
 
@@ -22,16 +20,7 @@ def run(folder: Path, playbook: str, *options: str, **variables: Any) -> str:
     (folder / "group_vars").mkdir()
     (folder / "group_vars/all.yml").write_text(json.dumps({"edgeway_vip": "192.0.2.100", **variables}))
     (folder / "hosts.yml").write_text(json.dumps(EDGES))
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(folder), *options]
-    ended = subprocess.run(
-        [*command, str(ROOT / "playbooks" / f"{playbook}.yml")],
-        cwd=ROOT,
-        env=os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = plays.collection(playbook, *options, inventory=str(folder))
     said = ended.stdout + ended.stderr
     assert ended.returncode, said
     return " ".join(said.split())

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +11,10 @@ from typing import Any
 import pytest
 from memory_api import Server
 from memory_api.sample import HTTP, TCP, gateway, installed, pod, service
+from unit import plays
 
 Json = dict[str, Any]
 
-ROOT = Path(__file__).parents[3]
 TEAM = {"namespace": "db", "service": "team"}
 THEIRS = {
     "apiVersion": "networking.istio.io/v1",
@@ -38,13 +35,7 @@ def report(server: Server, folder: Path, **variables: Any) -> Json:
     (folder / "kubeconfig").write_text(json.dumps(server.kubeconfig()), encoding="utf-8")
     given = {"edgeway_kubeconfig": str(folder / "kubeconfig"), "edgeway_exposures": [HTTP], **variables}
     (folder / "all.yml").write_text(json.dumps(given), encoding="utf-8")
-    ended = subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "--extra-vars", "@all.yml",
-         "--extra-vars", "report=pages.html", str(ROOT / "playbooks/report.yml")],
-        cwd=folder,
-        env=os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PWD": str(folder)},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    ended = plays.collection("report", "--extra-vars", "@all.yml", "--extra-vars", "report=pages.html", folder=folder)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     page = (folder / "pages.html").read_text(encoding="utf-8")
     [data] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from memory_api.sample import HTTP, gateway, installed
+from unit import plays
 
-ROOT = Path(__file__).parents[3]
 GATEWAYS = [
     {"namespace": "istio-system", "service": "istio-ingressgateway", "vips": ["127.0.0.9"]},
     {"namespace": "db", "service": "team", "vips": ["127.0.0.10"]},
@@ -32,13 +29,7 @@ def test_what_is_asked(tmp_path: Path, variables: dict[str, Any], asked: bool) -
         given = {"edgeway_kubeconfig": str(tmp_path / "kubeconfig"), "edgeway_exposures": [exposure],
                  "edgeway_gateways": GATEWAYS, "exposure": "shop", "exposures_silence": SILENCE,
                  "nameservers": "127.0.0.1:9", **variables}  # fmt: skip
-        ended = subprocess.run(
-            [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,",
-             "--extra-vars", json.dumps(given), str(ROOT / "playbooks/trace.yml")],
-            cwd=tmp_path,
-            env=os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        ended = plays.collection("trace", "--extra-vars", json.dumps(given), folder=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     said = " ".join(ended.stdout.split())
     assert ("DNS: unknown │ Not asked." in said) == (not asked), said
