@@ -1,5 +1,8 @@
 """Istio is upgraded in place, by revision, and back again, and no request is lost."""
 
+import hashlib
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,18 +44,31 @@ def test_in_place(lab: Lab) -> None:
     assert playbook("playbooks/istio.yml").changed == 0
 
 
+def from_a_url() -> dict[str, str]:
+    """Have the lab's istioctl fetched."""
+    path = shutil.which("istioctl")
+    assert path
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return {
+        "istio_istioctl": "/none",
+        "istio_istioctl_url": f"file://{path}",
+        "istio_istioctl_checksum": f"sha256:{digest}",
+    }
+
+
 @pytest.mark.parametrize(
-    ("to", "leaving", "planes"),
-    [("next", "", ["istiod-next"]), ("", "next", ["istiod"])],
+    ("to", "leaving", "planes", "fetched"),
+    [("next", "", ["istiod-next"], True), ("", "next", ["istiod"], False)],
     ids=["forth", "back"],
 )
-def test_by_revision(lab: Lab, to: str, leaving: str, planes: list[str]) -> None:
+def test_by_revision(lab: Lab, to: str, leaving: str, planes: list[str], fetched: bool) -> None:
     under_a_stream(
         lab,
         "playbooks/upgrade.yml",
         istio_revision=to,
         edgeway_upgrade_from=leaving,
         edgeway_upgrade_until="old",
+        **(from_a_url() if fetched else {}),
     )
     assert set(gateways(lab).values()) == {to or "default"}
     assert control_planes(lab) == planes
