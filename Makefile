@@ -128,15 +128,15 @@ $(SCENARIOS): scenario-%: venv
 .PHONY: bench
 bench: venv ## Time publishing beside kubectl and kubernetes.core on the lab that is up, into docs/benchmarks.md (ARGS=--help)
 	@source .lab/env; PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests \
-	  python tests/bench/bench.py --output docs/benchmarks.md $(ARGS)
+	  python -m bench.publishing --output docs/benchmarks.md $(ARGS)
 
 .PHONY: bench-findings
 bench-findings: venv ## Apply each broken set-up to the lab that is up, cure it, and compare what tools find (ARGS=--help)
-	@PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests python tests/bench/findings.py $(ARGS)
+	@PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests python -m bench.findings $(ARGS)
 
 .PHONY: bench-vip
 bench-vip: venv ## Measure failover on the lab that is up: 50 minutes, alone on the machine (ARGS=--help)
-	@PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests python tests/bench/vip.py $(ARGS)
+	@PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests python -m bench.vip $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what was made in this folder (take the lab down first)

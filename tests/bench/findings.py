@@ -3,7 +3,7 @@
 Each set-up is applied on the lab that is up, in namespaces of its own; a client outside looks at it, broken and cured.
 What was seen and said is kept in tests/integration/broken/observed.yml, from which the table is made.
 
-    python tests/bench/findings.py [--only NAME…] [--missing] [--keep] [--table FILE]
+    python -m bench.findings [--only NAME…] [--missing] [--keep] [--table FILE]
 
 --missing goes on where a run before was stopped, --keep leaves control plane and gateway there for the next run, and
 --table only writes the table anew.
