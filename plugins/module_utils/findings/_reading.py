@@ -34,6 +34,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import
     certificate_names,
     gateway_name,
     gateway_object,
+    listener_number,
     redirect_name,
     short,
     wildcard_over,
@@ -92,6 +93,9 @@ def _listener(model: Model, entry: Exposure, name: str, *, redirect: bool = Fals
     protocol = "HTTP" if redirect else entry.protocol
     mode = "PASSTHROUGH" if protocol == "TLS" else (tls.mode if tls else "")
     by_labels = model.api == "istio"
+    number = 80 if redirect else entry.port
+    if by_labels:
+        number = listener_number(entry, redirect=redirect)
     return Listener(
         model.api,
         gateway.namespace,
@@ -100,7 +104,7 @@ def _listener(model: Model, entry: Exposure, name: str, *, redirect: bool = Fals
         place("redirect_http" if redirect else "port"),
         place("hostnames"),
         place("tls.secret" if tls and not tls.ours else "tls"),
-        80 if redirect else entry.port,
+        number,
         protocol,
         family_of(protocol, tls=protocol in ("HTTPS", "TLS")),
         tuple((entry.namespace, hostname) for hostname in entry.hostnames or ("*",)),
@@ -128,7 +132,8 @@ def tables_of_model(model: Model) -> Iterator[Table]:
         if gateway.existing:
             space, _slash, owner = gateway.existing.rpartition("/")
         existing_at = Place(holder, f"{entry.at}.gateway.existing", entry.name)
-        parent = Parent(space or gateway.namespace, owner, existing_at, port=entry.port)
+        number = listener_number(entry) if model.api == "istio" else entry.port
+        parent = Parent(space or gateway.namespace, owner, existing_at, port=number)
         yield Table(
             model.api,
             kind,

@@ -39,6 +39,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import
     certificate_names,
     gateway_name,
     gateway_object,
+    listener_number,
     pods_of,
     redirect_name,
     secret_names,
@@ -61,7 +62,7 @@ class Listener:
     """A port that the gateway listens on for some hostnames: one Gateway of Istio's API.
 
     `name` is the name of that Gateway, `gateway_object` the name of the Gateway API's, which may hold several
-    listeners. `number` is what Istio's Gateway calls the port (see `number_of`). `hosts` holds (namespace,
+    listeners. `number` is what Istio's Gateway calls the port (see `listener_number`). `hosts` holds (namespace,
     hostname) of what is published; hostname `*` stands for every name. HTTPS exposures of one certificate share one
     listener: a browser sends requests for all names of a certificate over one connection, and with a listener for
     each name the first one's routes would answer the others with 404.
@@ -210,17 +211,8 @@ def _listener(
     name = redirect_name(entry) if redirect else certificates.get(entry.at, gateway_name(entry))
     there = gateway_object(model.set_name, entry, name, redirect=redirect)
     service = None if redirect else entry.service
-    number = number_of(service, port)
+    number = listener_number(entry, redirect=redirect)
     return Listener(name, entry.gateway, there, port, number, protocol, (), tls, secret, service)
-
-
-def number_of(service: DedicatedService | None, port: int) -> int:
-    """Return the number of a port in Istio's Gateway.
-
-    It is looked up in all Services in front of the pods, and the first that has it decides. A port of a Service of its
-    own may be on the shared one too, so there the targetPort is said, which is bound as it is.
-    """
-    return port if service is None else service.target_port
 
 
 def metadata(model: Model, name: str, namespace: str) -> Manifest:
