@@ -1,4 +1,4 @@
-"""The holder's nftables.service is reloaded, on Debian with `flush ruleset`: the VIP's rules come back."""
+"""The holder's nftables.service is reloaded, on Debian with `flush ruleset`, or stopped: the VIP's rules come back."""
 
 from collections.abc import Iterator
 
@@ -44,4 +44,12 @@ def test_the_rules_come_back(lab: Lab, holder: Machine) -> None:
     assert before
     holder.run("systemctl", "reload", "nftables.service")
     lab_module.wait_for("the VIP's rules", lambda: handle(holder) not in ("", before), seconds=5, every=0.1)
+    assert lab.holders() == [holder.name]
+
+
+def test_also_after_a_stop(lab: Lab, holder: Machine) -> None:
+    holder.run("systemctl", "stop", "nftables.service")
+    assert handle(holder) == ""
+    holder.run("systemctl", "start", "nftables.service")
+    lab_module.wait_for("the VIP's rules", lambda: handle(holder) != "", seconds=5, every=0.1)
     assert lab.holders() == [holder.name]
