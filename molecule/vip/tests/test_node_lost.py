@@ -20,3 +20,7 @@ def test_another_edge_takes_the_vip_over(lab: Lab, capsys: pytest.CaptureFixture
     assert result.fault.holder != result.before
     assert 0 < result.gap <= suite.FAILOVER
     assert result.healing.holder == result.fault.holder, "the VIP stays where it is when the edge comes back"
+    returned = next(machine for machine in suite.machines(lab) if machine.name == result.before)
+    said = returned.run("journalctl", "--unit=keepalived", "--no-pager")
+    assert "Entering BACKUP STATE (init)" in said
+    assert "Entering MASTER STATE" not in said, "it took the VIP for a moment, as it heard no adverts"
