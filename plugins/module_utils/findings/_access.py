@@ -556,6 +556,8 @@ def _proxy_protocol(view: View, workload: Workload) -> bool:
     if "proxyProtocol" in topology:
         return True
     for pod in workload.pods:
+        if pod["metadata"].get("deletionTimestamp"):  # of a rollout that is over
+            continue
         text = (pod["metadata"].get("annotations") or {}).get("proxy.istio.io/config")
         if text and "proxyProtocol" in text:
             try:
