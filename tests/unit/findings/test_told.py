@@ -174,6 +174,16 @@ def test_proxy_protocol_is_told_where_kube_proxy_serves_the_vip() -> None:
     assert in_memory.findings(outside, setup.broken) == []
 
 
+def test_proxy_protocol_of_a_pod_that_goes_is_over() -> None:
+    setup = next(one for one in setups.load("broken") if one.name == "proxy-protocol-for-plain-clients")
+    snapshot = in_memory.snapshot_of(setup, setup.broken)
+    for pod in snapshot.items(("", "Pod")):
+        pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    model = parse(setup.broken.exposures, set_name="fx", api=setup.api, gateway=setup.gateway)
+    codes = {one.code for one in _findings.findings(model, snapshot, edges=setup.edges)}
+    assert "proxy-protocol" not in codes
+
+
 @pytest.mark.parametrize(
     ("place", "spec", "expected"),
     [
