@@ -157,6 +157,9 @@ def main() -> int:
             setups.observe(found)
             told = found[setup.name]
             good = (not setup.expect or setup.expect in told["ours"]) and not told.get("left")
+            good &= "then" not in told or lab.succeeded(told["then"])
+            if not setup.expect:
+                good &= not told["ours"] and lab.succeeded(told.get("sees", "200"))
             shown = (
                 f"{told.get('sees', 'not seen')} -> {told.get('then', '')}; {told['ours']} left {told.get('left', [])}"
             )
