@@ -119,7 +119,7 @@ def _tcp(port: int, data: bytes) -> str:
 def _grpc(name: str) -> str:
     # Istio's own, built beside the istioctl that the lab uses
     client = (pathlib.Path(__file__).parents[3] / ".lab/bin/istioctl").resolve().with_name("client")
-    command = [str(client), "--url", f"grpc://{setups.VIP}:80", "--header", f"Host:{name}", "--timeout", "4s"]
+    command = [str(client), f"grpc://{setups.VIP}:80", "--header", f"Host:{name}", "--timeout", "4s"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     text = ended.stdout + ended.stderr
     if ended.returncode == 0 and "StatusCode=200" in text:
