@@ -166,6 +166,7 @@ class Applied:
             return
         options = _publish.Options(
             set_name="fx", api=self.setup.api, gateway=self.setup.gateway, validate=False, wait=False,
+            force=True,  # whatever stands in the set-up's patch
             state="present" if state.exposures else "absent",
         )  # fmt: skip
         _publish.publish(state.exposures, options, cluster())
