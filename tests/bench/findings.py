@@ -159,7 +159,7 @@ def main() -> int:
             good = (not setup.expect or setup.expect in told["ours"]) and not told.get("left")
             good &= "then" not in told or lab.succeeded(told["then"])
             if not setup.expect:
-                good &= not told["ours"] and lab.succeeded(told.get("sees", "200"))
+                good &= not told["ours"] and lab.succeeded(told["sees"])
             shown = (
                 f"{told.get('sees', 'not seen')} -> {told.get('then', '')}; {told['ours']} left {told.get('left', [])}"
             )

@@ -93,9 +93,6 @@ def _listener(model: Model, entry: Exposure, name: str, *, redirect: bool = Fals
     protocol = "HTTP" if redirect else entry.protocol
     mode = "PASSTHROUGH" if protocol == "TLS" else (tls.mode if tls else "")
     by_labels = model.api == "istio"
-    number = 80 if redirect else entry.port
-    if by_labels:
-        number = listener_number(entry, redirect=redirect)
     return Listener(
         model.api,
         gateway.namespace,
@@ -104,7 +101,7 @@ def _listener(model: Model, entry: Exposure, name: str, *, redirect: bool = Fals
         place("redirect_http" if redirect else "port"),
         place("hostnames"),
         place("tls.secret" if tls and not tls.ours else "tls"),
-        number,
+        80 if redirect else _number(model, entry),
         protocol,
         family_of(protocol, tls=protocol in ("HTTPS", "TLS")),
         tuple((entry.namespace, hostname) for hostname in entry.hostnames or ("*",)),
@@ -114,6 +111,11 @@ def _listener(model: Model, entry: Exposure, name: str, *, redirect: bool = Fals
         services=None if by_labels or gateway.deploy else (f"{gateway.namespace}/{service}",),
         deployed=not by_labels and gateway.deploy,
     )
+
+
+def _number(model: Model, entry: Exposure) -> int:
+    """Return an exposure's port as the list's Gateway says it."""
+    return listener_number(entry) if model.api == "istio" else entry.port
 
 
 def tables_of_model(model: Model) -> Iterator[Table]:
@@ -132,8 +134,7 @@ def tables_of_model(model: Model) -> Iterator[Table]:
         if gateway.existing:
             space, _slash, owner = gateway.existing.rpartition("/")
         existing_at = Place(holder, f"{entry.at}.gateway.existing", entry.name)
-        number = listener_number(entry) if model.api == "istio" else entry.port
-        parent = Parent(space or gateway.namespace, owner, existing_at, port=number)
+        parent = Parent(space or gateway.namespace, owner, existing_at, port=_number(model, entry))
         yield Table(
             model.api,
             kind,

@@ -211,7 +211,7 @@ def _listener(
     name = redirect_name(entry) if redirect else certificates.get(entry.at, gateway_name(entry))
     there = gateway_object(model.set_name, entry, name, redirect=redirect)
     service = None if redirect else entry.service
-    number = listener_number(entry, redirect=redirect)
+    number = port if redirect else listener_number(entry)
     return Listener(name, entry.gateway, there, port, number, protocol, (), tls, secret, service)
 
 

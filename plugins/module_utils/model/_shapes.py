@@ -381,14 +381,12 @@ def _certificate_name(set_name: str, secret: str, tls: Tls, exposure: Exposure, 
     return short("-".join(parts).replace(".", "-"), 57)
 
 
-def listener_number(exposure: Exposure, *, redirect: bool = False) -> int:
+def listener_number(exposure: Exposure) -> int:
     """Return the number of an exposure's port in Istio's Gateway.
 
     It is looked up in all Services in front of the pods, and the first that has it decides. A port of a Service of its
     own may be on the shared one too, so there the targetPort is said, which is bound as it is.
     """
-    if redirect:
-        return 80
     return exposure.port if exposure.service is None else exposure.service.target_port
 
 

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 import sys
-from pathlib import Path
-from types import ModuleType
 
 import pytest
+from unit.edges.scripts import load
 
-SOURCE = Path(__file__).parents[3] / "roles/keepalived/files/announce.py"
 MAC = bytes.fromhex("020000000001")
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("announce", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-announce = load()
+announce = load("announce")
 
 
 def test_arp_asks_everyone_for_the_address_that_it_tells() -> None:

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from unit.edges.scripts import load
 
-SOURCE = Path(__file__).parents[3] / "roles/keepalived/files/guard.py"
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("guard", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-guard = load()
+guard = load("guard")
 
 
 class Proc:
