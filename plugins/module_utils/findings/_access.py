@@ -27,6 +27,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings._world impo
     Table,
     Workload,
     injected,
+    is_over,
     labels_match,
     overlap,
     selects,
@@ -556,7 +557,7 @@ def _proxy_protocol(view: View, workload: Workload) -> bool:
     if "proxyProtocol" in topology:
         return True
     for pod in workload.pods:
-        if pod["metadata"].get("deletionTimestamp"):  # of a rollout that is over
+        if is_over(pod):
             continue
         text = (pod["metadata"].get("annotations") or {}).get("proxy.istio.io/config")
         if text and "proxyProtocol" in text:

@@ -29,6 +29,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings._world impo
     Rule,
     Table,
     Workload,
+    is_over,
     is_ready,
     labels_match,
     overlap,
@@ -307,7 +308,13 @@ class View:
                 kept = tuple(sorted((key, value) for key, value in labels.items() if key not in _OF_ONE_POD))
                 groups[pod["metadata"]["namespace"], kept].append(pod)
         return [
-            Workload(namespace, dict(labels), tuple(pods), tuple(self.services_before(namespace, dict(labels))))
+            # What a rollout or an eviction left says nothing of a gateway, unless nothing else is there
+            Workload(
+                namespace,
+                dict(labels),
+                tuple([pod for pod in pods if not is_over(pod)] or pods),
+                tuple(self.services_before(namespace, dict(labels))),
+            )
             for (namespace, labels), pods in sorted(groups.items())
         ]
 

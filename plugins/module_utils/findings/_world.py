@@ -322,10 +322,16 @@ def environment(pod: Manifest, name: str) -> str:
     return ""
 
 
+def is_over(pod: Manifest) -> bool:
+    """Whether a pod is being deleted, or has ended and stayed, as an evicted one does."""
+    ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return ended or bool(pod["metadata"].get("deletionTimestamp"))
+
+
 def is_ready(pod: Manifest) -> bool:
     """Whether a pod takes requests."""
     status = pod.get("status") or {}
-    if pod["metadata"].get("deletionTimestamp"):
+    if is_over(pod):
         return False
     return any(one.get("type") == "Ready" and one.get("status") == "True" for one in status.get("conditions") or ())
 

@@ -185,6 +185,25 @@ def test_proxy_protocol_of_a_pod_that_goes_is_over() -> None:
 
 
 @pytest.mark.parametrize(
+    "over",
+    [{"status": {"phase": "Failed"}}, {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}],
+    ids=["evicted", "going"],
+)
+def test_a_pod_that_is_over_says_nothing_of_its_gateway(over: dict[str, Any]) -> None:
+    setup = next(one for one in setups.load("broken") if one.name == "target-port-below-1024")
+    found = in_memory.manifests_of(setup, setup.broken)
+    pod = next(one for one in found if one["kind"] == "Pod" and one["metadata"]["name"].startswith("fx-gateway"))
+    before = copy.deepcopy(pod)
+    before["metadata"]["name"] = "a-before"
+    before["metadata"] |= over.get("metadata", {})
+    before["status"] |= over.get("status", {})
+    assert [one.code for one in _findings.survey(_snapshot.of_objects([before, *found]))] == [setup.expect]
+    # Only what is over would still be unprivileged
+    pod["spec"]["containers"][0]["env"] = pod["spec"]["containers"][0]["env"][:1]
+    assert [one.code for one in _findings.survey(_snapshot.of_objects([before, *found]))] == []
+
+
+@pytest.mark.parametrize(
     ("place", "spec", "expected"),
     [
         (
