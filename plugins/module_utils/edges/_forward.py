@@ -137,8 +137,8 @@ def plan(
         return Forwarding(mode, (), tuple(problems), ())
     if kube_proxy is None:
         warnings.append(
-            "kube-proxy's configuration isn't in the cluster (ConfigMap kube-system/kube-proxy): whatever takes its "
-            "place must serve LoadBalancer addresses and node ports as it does."
+            "kube-proxy's configuration (ConfigMap kube-system/kube-proxy) isn't in the cluster, or may not be read: "
+            "whatever takes kube-proxy's place must serve LoadBalancer addresses and node ports as it does."
         )
     ready = _ready_nodes(slices)
     if mode == "service" and local:
