@@ -112,10 +112,9 @@ def cluster() -> Cluster:
 
 @contextlib.contextmanager
 def applied(setup: SetUp) -> Iterator[Applied]:
-    """Apply a set-up as it is broken; what it changed is put back at the end."""
+    """Have a set-up's states applied; what they changed is put back at the end."""
     there = Applied(setup)
     try:
-        there.become(setup.broken)
         yield there
     finally:
         there.remove()
@@ -129,9 +128,10 @@ class Applied:
         self.saved: dict[str, Json] = {}
         self.there: dict[str, Json] = {}
         self.published = False
+        self.before: list[Finding] = []
 
     def become(self, state: State) -> None:
-        """Make the lab hold a state of the set-up."""
+        """Make the lab hold a state of the set-up; `before` is what was found of its list before that was written."""
         for key in list(self.there):
             if key not in state.objects or _is_another(self.there[key], setups.manifest(key, state.objects[key])):
                 self._delete(key)
@@ -150,6 +150,7 @@ class Applied:
             if "a-first" in key or "a-old" in key:
                 time.sleep(1.1)
             self.there[key] = manifest
+        self.before = ours(self.setup, state) if state.exposures else []
         self._publish(state)
         for manifest in self.there.values():
             if manifest["kind"] == "Deployment" and _starts(manifest):

@@ -191,7 +191,8 @@ def manifest(key: str, body: Json) -> Json:
     result: Json = {"apiVersion": version, "kind": "Gateway" if kind == "KubeGateway" else kind, "metadata": metadata}
     body = copy.deepcopy(body or {})
     if kind == "Namespace":
-        metadata["labels"] = {"kubernetes.io/metadata.name": name, **(body.get("labels") or {})}
+        labels = {"kubernetes.io/metadata.name": name, **(body.get("labels") or {})}
+        metadata["labels"] = {label: value for label, value in labels.items() if value is not None}
         return result
     if kind == "Secret" and "certificate" in body:
         return {**result, **_secret(body)}
