@@ -12,9 +12,9 @@ short_description: Whether VIPs and their virtual router ids are free
 version_added: 0.1.0
 author: Contributors to the edgeway.istio project (!UNKNOWN)
 description:
-  - Asks an edge's network by ARP whether another machine has a VIP, and listens for VRRP adverts of other routers with
-    the same virtual router id.
-  - Changes nothing. Runs on the edge itself, as root. IPv6 VIPs are not asked for, only listened to.
+  - Asks an edge's network by ARP or neighbour discovery whether another machine has a VIP, and listens for VRRP adverts
+    of other routers with the same virtual router id.
+  - Changes nothing. Runs on the edge itself, as root.
 options:
   routers:
     description: Virtual routers, as the filter P(edgeway.istio.vrrp_plan#filter) gives them in V(instances).
@@ -89,6 +89,24 @@ def _arp_socket(interface: str) -> socket.socket:
     return found
 
 
+def _neighbour_socket(interface: str) -> socket.socket:
+    found = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+    # A hop fewer would be no neighbour (RFC 4861, 7.1); and an edge doesn't answer itself
+    found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+    found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
+    return found
+
+
+def _ask(opened: socket.socket, interface: str, address: str) -> None:
+    mac = bytes.fromhex(Path(f"/sys/class/net/{interface}/address").read_text().strip().replace(":", ""))
+    if opened.family == socket.AF_INET6:
+        group = (_probe.solicited_group(address), 0, 0, socket.if_nametoindex(interface))
+        opened.sendto(_probe.solicitation(mac, address), group)
+    else:
+        opened.send(_probe.arp_request(mac, address))
+
+
 def _vrrp_socket(interface: str, family: int) -> socket.socket:
     index = socket.if_nametoindex(interface)
     if family == 4:
@@ -119,8 +137,8 @@ class _Ears:
         while (left := until - time.monotonic()) > 0:
             for key, _events in self._selector.select(left):
                 packet, sender = key.fileobj.recvfrom(65536)  # type: ignore[union-attr]
-                if key.data == "arp":
-                    answer = _probe.arp_answer(packet)
+                if key.data in ("arp", "neighbour"):
+                    answer = _probe.arp_answer(packet) if key.data == "arp" else _probe.advertisement(packet)
                     if answer:
                         self.answers.setdefault(answer[0], set()).add(answer[1])
                     continue
@@ -133,24 +151,21 @@ class _Ears:
 
 
 def _probe_network(routers: list[dict[str, Any]], edges: list[str], seconds: float) -> _Ears:
-    known = _probe.ipv4(edges)
     with ExitStack() as stack:
         ears = _Ears(stack)
         askers = {}
         for interface, family in sorted({(router["interface"], router["family"]) for router in routers}):
             ears.add(_vrrp_socket(interface, family), f"vrrp{family}")
-            if family == 4:
-                askers[interface] = ears.add(_arp_socket(interface), "arp")
+            asker = (_arp_socket(interface), "arp") if family == 4 else (_neighbour_socket(interface), "neighbour")
+            askers[interface, family] = ears.add(*asker)
         until = time.monotonic() + seconds
         # Twice, as a first packet may be lost
         for part in (1, 2):
             for router in routers:
-                if router["family"] != 4:
-                    continue
-                interface = router["interface"]
-                mac = bytes.fromhex(Path(f"/sys/class/net/{interface}/address").read_text().strip().replace(":", ""))
-                for address in {router["address"].split("/")[0], *router["peers"], *known}:
-                    askers[interface].send(_probe.arp_request(mac, address))
+                interface, family = router["interface"], router["family"]
+                vip = router["address"].split("/")[0]
+                for address in {vip, *_probe.of_family(family, [*router["peers"], *edges])}:
+                    _ask(askers[interface, family], interface, address)
             ears.listen(until if part == 2 else min(until, time.monotonic() + seconds / 3))
         return ears
 

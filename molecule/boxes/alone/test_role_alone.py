@@ -1,7 +1,12 @@
 """The role keepalived without Istio or Kubernetes, on two bare machines, from the example in its README."""
 
+import contextlib
+import json
 import pathlib
 import re
+import socket
+import subprocess
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +18,7 @@ from outside.runs import Ended, playbook
 
 VIP, VIP6 = "10.77.0.101", "fd77::101"
 HOSTS = {"web1": "box1", "web2": "box2"}
+ADDRESS6 = "{{ {'web1': 'fd77::31', 'web2': 'fd77::32'}[inventory_hostname] }}"
 # A web server with IPv4 and IPv6, as every Python has one
 SERVER = "systemd-run --unit=web --property=WorkingDirectory=/etc/hosts.d python3 -m http.server --bind :: 80"
 
@@ -59,6 +65,62 @@ def web(lab: Lab, files: pathlib.Path) -> Iterator[None]:
     assert lab.holders() == []
 
 
+@pytest.fixture
+def link(lab: Lab) -> str:
+    """The interface of this machine that leads to the lab's: one more machine in their network."""
+    said = subprocess.run(
+        ["ip", "-json", "route", "get", lab.machines["web1"]], capture_output=True, text=True, check=True
+    )
+    return str(json.loads(said.stdout)[0]["dev"])
+
+
+@pytest.mark.parametrize("vip", [VIP, VIP6], ids=["ipv4", "ipv6"])
+def test_a_vip_that_another_machine_has_is_refused(lab: Lab, files: pathlib.Path, link: str, vip: str) -> None:
+    taken = (
+        ["address", "add", f"{vip}/128", "dev", link, "nodad"] if ":" in vip else ["address", "add", vip, "dev", link]
+    )
+    subprocess.run(["ip", *taken], check=True)
+    try:
+        refused = run(files, check=False, keepalived_vips=[{"address": vip}], keepalived_address6=ADDRESS6)
+    finally:
+        subprocess.run(["ip", "address", "del", *taken[2:5]], check=True)
+    assert refused.status != 0
+    assert f"keepalived_vips: {vip} is taken by" in refused.line
+    for name in lab.edges:
+        assert not lab.host(name).file("/etc/keepalived/keepalived.conf").exists
+
+
+@contextlib.contextmanager
+def another_router(number: int, address: str, source: str) -> Iterator[None]:
+    """Adverts of a virtual router that is nobody's here, as VRRPv3 sends them (RFC 5798, 5.2), three a second."""
+    advert = bytes([0x31, number, 100, 1, 0, 30, 0, 0]) + socket.inet_aton(address)
+    over = threading.Event()
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, 112) as opened:
+            opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(source))
+            opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
+            while not over.wait(0.3):
+                opened.sendto(advert, ("224.0.0.18", 0))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield
+    finally:
+        over.set()
+        sender.join()
+
+
+def test_a_virtual_router_id_that_is_heard_is_refused(lab: Lab, files: pathlib.Path) -> None:
+    with another_router(77, "10.77.0.250", "10.77.0.1"):
+        refused = run(files, check=False, keepalived_vips=[{"address": VIP, "virtual_router_id": 77}])
+    assert refused.status != 0
+    assert f"virtual_router_id 77 of {VIP} is used by 10.77.0.1 (for 10.77.0.250)" in refused.line
+    for name in lab.edges:
+        assert not lab.host(name).file("/etc/keepalived/keepalived.conf").exists
+
+
 def test_one_machine_holds_the_vip_and_answers(lab: Lab, files: pathlib.Path) -> None:
     run(files)
     wait_for("one holder", lambda: len(lab.holders()) == 1, seconds=10)
@@ -77,8 +139,7 @@ def test_the_other_one_takes_over_when_the_web_server_is_gone(lab: Lab, files: p
 def test_ipv6_beside_ipv4(lab: Lab, files: pathlib.Path) -> None:
     """Two instances of one sync group: both VIPs are on the same machine, and move together."""
     vips = [{"address": VIP, "group": "both"}, {"address": VIP6, "group": "both"}]
-    addresses = {"web1": "fd77::31", "web2": "fd77::32"}
-    run(files, keepalived_vips=vips, keepalived_address6="{{ " + str(addresses) + "[inventory_hostname] }}")
+    run(files, keepalived_vips=vips, keepalived_address6=ADDRESS6)
     six = Lab(vip=VIP6, machines=lab.machines, edges=lab.edges, exposures=())
 
     def together() -> bool:

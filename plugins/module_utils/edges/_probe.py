@@ -4,7 +4,7 @@
 """Is a VIP free, and its virtual router id? Packets as bytes, and what their answers mean.
 
 This runs on the edges, so it keeps to what Python 3.9 has. ARP is RFC 826 (a probe that claims no address is RFC 5227),
-VRRP adverts are RFC 5798, 5.2.
+neighbour discovery RFC 4861, VRRP adverts are RFC 5798, 5.2.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from typing import Any
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 ETHERTYPE_ARP = 0x0806
 PROTOCOL_VRRP = 112
+NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
+SOURCE_LINK_LAYER_ADDRESS, TARGET_LINK_LAYER_ADDRESS = 1, 2
+_ADVERTISED = struct.Struct("!BBHI16s")
 
 
 def mac_text(mac: bytes) -> str:
@@ -26,12 +29,14 @@ def mac_text(mac: bytes) -> str:
     return mac.hex(":")
 
 
-def ipv4(addresses: Iterable[str]) -> list[str]:
-    """List those that can be asked for by ARP: an inventory may name edges by hostname too."""
+def of_family(family: int, addresses: Iterable[str]) -> list[str]:
+    """List those that ARP (4) or neighbour discovery (6) can ask for: an inventory may name edges by hostname."""
     found = []
     for address in addresses:
         with contextlib.suppress(ValueError):
-            found.append(str(ipaddress.IPv4Address(address)))
+            read = ipaddress.ip_address(address)
+            if read.version == family:
+                found.append(str(read))
     return found
 
 
@@ -51,6 +56,34 @@ def arp_answer(frame: bytes) -> tuple[str, str] | None:
     if operation != 2 or protocol != 0x0800:
         return None
     return str(ipaddress.IPv4Address(sender)), mac_text(mac)
+
+
+def solicited_group(address: str) -> str:
+    """Return the multicast address at which the holder of an IPv6 address is asked (RFC 4291, 2.7.1)."""
+    return str(ipaddress.IPv6Address(bytes.fromhex("ff0200000000000000000001ff") + _packed(address)[-3:]))
+
+
+def solicitation(mac: bytes, address: str) -> bytes:
+    """Ask who has an IPv6 `address`, as an ICMPv6 message without its checksum."""
+    head = struct.pack("!BBHI", NEIGHBOUR_SOLICITATION, 0, 0, 0)
+    return head + _packed(address) + struct.pack("!BB", SOURCE_LINK_LAYER_ADDRESS, 1) + mac
+
+
+def advertisement(message: bytes) -> tuple[str, str] | None:
+    """Read who says to have which address: (address, MAC); None for what says neither."""
+    if len(message) < _ADVERTISED.size or message[0] != NEIGHBOUR_ADVERTISEMENT:
+        return None
+    target, rest = _ADVERTISED.unpack_from(message)[4], message[_ADVERTISED.size :]
+    # Options are a type, a length in units of 8 bytes, and what they hold
+    while len(rest) >= 8 and rest[1]:
+        if rest[0] == TARGET_LINK_LAYER_ADDRESS and rest[1] == 1:
+            return str(ipaddress.IPv6Address(target)), mac_text(rest[2:8])
+        rest = rest[rest[1] * 8 :]
+    return None
+
+
+def _packed(address: str) -> bytes:
+    return ipaddress.IPv6Address(address).packed
 
 
 @dataclass(frozen=True)
@@ -90,7 +123,7 @@ def conflicts(
     found = []
     for router in routers:
         vip = str(router["address"]).split("/", maxsplit=1)[0]
-        others = {*map(str, edges), *map(str, router["peers"])} - {str(router["source"])}
+        others = {*of_family(router["family"], edges), *map(str, router["peers"])} - {str(router["source"])}
         taken = set(answers.get(vip, ()))
         strange = sorted(taken - {mac for address in others for mac in answers.get(address, ())})
         if strange:

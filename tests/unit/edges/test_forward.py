@@ -108,7 +108,9 @@ def test_problems(mode: str, edges: dict[str, str], options: dict[str, Any], exp
 
 def test_warnings() -> None:
     (warning,) = plan("service", INSIDE, kube_proxy=None).warnings
-    assert warning.startswith("kube-proxy's configuration (ConfigMap kube-system/kube-proxy) isn't in the cluster, or may not be read")
+    assert warning.startswith(
+        "kube-proxy's configuration (ConfigMap kube-system/kube-proxy) isn't in the cluster, or may not be read"
+    )
     unready = [{"endpoints": [{"nodeName": "node1"}, {"nodeName": "node2", "conditions": {"ready": False}}]}]
     (warning,) = plan("service", INSIDE, slices=unready).warnings
     assert warning.startswith("edge-two has no ready gateway pod")

@@ -40,6 +40,33 @@ def test_answers() -> None:
     assert _probe.arp_answer(answer("0200000000aa", "192.0.2.100")[:12] + b"\x08\x00" + bytes(40)) is None
 
 
+def test_solicitations_and_their_answers() -> None:
+    vip = bytes.fromhex("fd770000000000000000000000abcdef")
+    assert _probe.solicited_group("fd77::ab:cdef") == "ff02::1:ffab:cdef"
+    assert _probe.solicitation(MAC, "fd77::ab:cdef") == bytes.fromhex("87000000 00000000") + vip + b"\x01\x01" + MAC
+    said = bytes.fromhex("8800abcd 60000000") + vip
+    mac = bytes.fromhex("0201 0200000000aa")
+    assert _probe.advertisement(said + mac) == ("fd77::ab:cdef", "02:00:00:00:00:aa")
+    # Behind another option, whose length is in units of eight bytes
+    assert _probe.advertisement(said + b"\x0e\x02" + bytes(14) + mac) == ("fd77::ab:cdef", "02:00:00:00:00:aa")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        bytes.fromhex("8800000060000000"),
+        bytes.fromhex("8700000000000000") + bytes(16) + bytes.fromhex("02010200000000aa"),
+        bytes.fromhex("8800000060000000") + bytes(16),
+        bytes.fromhex("8800000060000000") + bytes(16) + bytes.fromhex("02000200000000aa"),
+        bytes.fromhex("8800000060000000") + bytes(16) + bytes.fromhex("020102"),
+    ],
+    ids=["empty", "cut short", "a solicitation", "no option", "an option of no length", "an option that is cut"],
+)
+def test_what_is_no_answer(message: bytes) -> None:
+    assert _probe.advertisement(message) is None
+
+
 def test_adverts() -> None:
     four = bytes.fromhex("3164fe01000a0000c0000264")
     assert _probe.advert(4, "192.0.2.9", four) == _probe.Advert(4, "192.0.2.9", 100, ("192.0.2.100",))
@@ -121,4 +148,24 @@ def test_a_vip_may_leave_the_edge_that_holds_it() -> None:
 
 
 def test_only_addresses_can_be_asked_for() -> None:
-    assert _probe.ipv4(["192.0.2.1", "node1.example", "2001:db8::1", ""]) == ["192.0.2.1"]
+    edges = ["192.0.2.1", "node1.example", "2001:DB8:0::1", ""]
+    assert _probe.of_family(4, edges) == ["192.0.2.1"]
+    assert _probe.of_family(6, edges) == ["2001:db8::1"]
+
+
+def test_an_ipv6_vip_that_another_machine_or_another_edge_has() -> None:
+    router = {
+        "address": "fd77::101/128",
+        "family": 6,
+        "virtual_router_id": 101,
+        "source": "fd77::31",
+        "peers": ["fd77::32"],
+    }
+    edges = ["192.0.2.12", "fd77::31", "FD77:0::32"]
+    heard = {"fd77::32": {"02:00:00:00:00:32"}, "fd77::101": {"02:00:00:00:00:99"}}
+    (problem,) = _probe.conflicts([router], heard, [], edges)
+    assert problem.startswith("keepalived_vips: fd77::101 is taken by 02:00:00:00:00:99, which is no edge.")
+    heard["fd77::101"] = heard["fd77::32"]
+    assert _probe.conflicts([router], heard, [], edges, ["fd77::31", "fd77::32"]) == []
+    (problem,) = _probe.conflicts([router], heard, [], edges, ["fd77::31"])
+    assert "fd77::101 is held by fd77::32, which isn't in this run" in problem
