@@ -21,11 +21,11 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings._world impo
     Rule,
     Table,
     Target,
+    governing_peer,
     injected,
     is_ready,
     selects,
     shown,
-    strict_peer,
     takes_mutual_tls,
 )
 from ansible_collections.edgeway.istio.plugins.module_utils.model._rules import destination_rules
@@ -392,18 +392,31 @@ def _upgrades(view: View, used: _Used) -> bool:
 
 
 def _sniffed(view: View, used: _Used, service: Manifest, port: Manifest) -> None:
-    target = target_of(port, view.pods_of_service(service))
+    """A server that speaks first behind a sidecar which waits for the client to do so.
+
+    It doesn't where the gateway speaks mutual TLS to it, as it does by itself: the handshake is what comes first then.
+    """
+    pods = view.pods_of_service(service)
+    target = target_of(port, pods)
     if target not in _SERVER_FIRST and port["port"] not in _SERVER_FIRST:
         return
-    if any(injected(pod) for pod in view.pods_of_service(service)):
+    behind = next((pod for pod in pods if injected(pod)), None)
+    if behind is None:
+        return
+    peer, mode = _peer(view, used, behind, service)
+    rule, spoken = next(((rule, tls["mode"]) for rule, tls in _spoken(view, used) if tls.get("mode")), (None, ""))
+    plain = [one for one, said in ((peer, mode), (rule, spoken)) if one is not None and said == "DISABLE"]
+    if plain:
         view.add(
             "backend-sniffed",
             WARNING,
             used.target.place,
             f"Port {port['port']} of {shown(service)} ends at {target}, where servers speak first, and doesn't say its "
-            "protocol: the sidecar waits for the client's first bytes to guess it.",
+            f"protocol, and {shown(plain[0])} keeps mutual TLS from it: the sidecar waits for the client's first bytes "
+            "to guess it.",
             "Name the port tcp-…, or set its appProtocol to tcp.",
             shown(service),
+            shown(plain[0]),
         )
 
 
@@ -532,11 +545,7 @@ def _mutual(view: View, used: _Used, service: Manifest) -> None:
         return
     with_sidecar = [pod for pod in pods if injected(pod)]
     without = [pod for pod in pods if not takes_mutual_tls(pod)]
-    for rule in _governing(view, used):
-        tls = ((rule.get("spec") or {}).get("trafficPolicy") or {}).get("tls") or {}
-        for level in ((rule.get("spec") or {}).get("trafficPolicy") or {}).get("portLevelSettings") or ():
-            if (level.get("port") or {}).get("number") == used.target.port and "tls" in level:
-                tls = level["tls"] or {}
+    for rule, tls in _spoken(view, used):
         mode = tls.get("mode")
         if mode == "ISTIO_MUTUAL" and without:
             view.add(
@@ -550,26 +559,37 @@ def _mutual(view: View, used: _Used, service: Manifest) -> None:
                 shown(service),
             )
         elif mode in ("DISABLE", "SIMPLE") and with_sidecar:
-            strict = _strict(view, used, with_sidecar[0], service)
-            if strict is not None:
+            peer, expected = _peer(view, used, with_sidecar[0], service)
+            if peer is not None and expected == "STRICT":
                 view.add(
                     "mtls-clash",
                     ERROR,
                     used.target.place,
-                    f"{shown(rule)} sets tls mode {mode}, and {shown(strict)} lets only mutual TLS in: connections are "
+                    f"{shown(rule)} sets tls mode {mode}, and {shown(peer)} lets only mutual TLS in: connections are "
                     "reset.",
                     "Leave tls out of the DestinationRule.",
                     shown(rule),
-                    shown(strict),
+                    shown(peer),
                 )
 
 
-def _strict(view: View, used: _Used, pod: Manifest, service: Manifest) -> Manifest | None:
-    """Return the PeerAuthentication that makes mutual TLS a must for a pod's port, None where none does."""
+def _spoken(view: View, used: _Used) -> Iterator[tuple[Manifest, Mapping[str, Any]]]:
+    """Return the DestinationRules of a backend, each with the TLS settings that it has for the backend's port."""
+    for rule in _governing(view, used):
+        policy = (rule.get("spec") or {}).get("trafficPolicy") or {}
+        tls = policy.get("tls") or {}
+        for level in policy.get("portLevelSettings") or ():
+            if (level.get("port") or {}).get("number") == used.target.port and "tls" in level:
+                tls = level["tls"] or {}
+        yield rule, tls
+
+
+def _peer(view: View, used: _Used, pod: Manifest, service: Manifest) -> tuple[Manifest | None, str]:
+    """Return the PeerAuthentication that governs a pod's port, and its mode."""
     root = next((one for _space, one in _spaces(view, used)), "istio-system")
     ports = (service.get("spec") or {}).get("ports") or ()
     ends = {str(target_of(port, [pod])) for port in ports if used.target.port in (None, port["port"])}
-    return strict_peer(view.snapshot.items(snap.PEER), pod, ends, root)
+    return governing_peer(view.snapshot.items(snap.PEER), pod, ends, root)
 
 
 def _foreign_rules(view: View) -> None:

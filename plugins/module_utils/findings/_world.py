@@ -358,7 +358,15 @@ def selects(selector: Labels | None, labels: Labels | None) -> bool:
 
 
 def strict_peer(peers: Iterable[Manifest], pod: Manifest, ends: Collection[str], root: str) -> Manifest | None:
-    """Return the PeerAuthentication that makes mutual TLS a must for a pod's ports `ends`, None where none does.
+    """Return the PeerAuthentication that makes mutual TLS a must for a pod's ports `ends`, None where none does."""
+    peer, mode = governing_peer(peers, pod, ends, root)
+    return peer if mode == "STRICT" else None
+
+
+def governing_peer(
+    peers: Iterable[Manifest], pod: Manifest, ends: Collection[str], root: str
+) -> tuple[Manifest | None, str]:
+    """Return the PeerAuthentication that governs a pod's ports `ends`, and its mode; (None, "") where none does.
 
     The narrowest that says something wins: with a selector, then the namespace's, then the root namespace's.
     """
@@ -379,8 +387,8 @@ def strict_peer(peers: Iterable[Manifest], pod: Manifest, ends: Collection[str],
         mode = next(((levels[end] or {}).get("mode") for end in ends if end in levels), None)
         mode = mode or (spec.get("mtls") or {}).get("mode")
         if mode not in (None, "UNSET"):
-            return peer if mode == "STRICT" else None
-    return None
+            return peer, str(mode)
+    return None, ""
 
 
 def labels_match(selector: Mapping[str, Any] | None, labels: Labels | None) -> bool:

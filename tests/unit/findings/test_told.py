@@ -184,6 +184,30 @@ def test_proxy_protocol_of_a_pod_that_goes_is_over() -> None:
     assert "proxy-protocol" not in codes
 
 
+PLAIN = {"host": "mail.fx-mesh.svc.cluster.local", "trafficPolicy": {"tls": {"mode": "DISABLE"}}}
+AT_THE_PORT = {"portLevelSettings": [{"port": {"number": 2525}, "tls": {"mode": "ISTIO_MUTUAL"}}]}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, []),
+        ({"PeerAuthentication fx-mesh/strict": {"mtls": {"mode": "STRICT"}}}, []),
+        ({"DestinationRule fx-mesh/plain": PLAIN}, ["backend-sniffed"]),
+        (
+            {"DestinationRule fx-mesh/plain": {**PLAIN, "trafficPolicy": {**PLAIN["trafficPolicy"], **AT_THE_PORT}}},
+            [],
+        ),
+    ],
+    ids=["mutual TLS by itself", "mutual TLS alone", "a rule without it", "a rule with it at the port"],
+)
+def test_a_server_that_speaks_first_waits_without_mutual_tls(more: dict[str, Any], expected: list[str]) -> None:
+    setup = next(one for one in setups.load("broken") if one.name == "server-first-on-a-sniffed-port")
+    objects = {key: body for key, body in setup.broken.objects.items() if not key.startswith("PeerAuthentication")}
+    found = in_memory.findings(setup, State(setup.broken.exposures, {**objects, **more}, {}))
+    assert [one.code for one in found if one.code not in ("destination-rule-foreign", "mtls-clash")] == expected
+
+
 @pytest.mark.parametrize(
     "over",
     [{"status": {"phase": "Failed"}}, {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}],
