@@ -9,7 +9,11 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 
 from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot as snap
-from ansible_collections.edgeway.istio.plugins.module_utils.findings._reading import CONTROLLER, table_of_route
+from ansible_collections.edgeway.istio.plugins.module_utils.findings._reading import (
+    CONTROLLER,
+    service_of,
+    table_of_route,
+)
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._tls import granted
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._view import View, ready_nodes, target_of
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._world import (
@@ -319,7 +323,9 @@ def conditions(view: View) -> None:
             for parent in (route.get("status") or {}).get("parents") or ():
                 for kind in ("Accepted", "ResolvedRefs"):
                     bad = _condition(route, parent.get("conditions") or (), kind)
-                    if bad is not None and parent.get("controllerName") == CONTROLLER:
+                    if bad is None or parent.get("controllerName") != CONTROLLER:
+                        continue
+                    if not _is_of_another_namespace(view, route, str(bad.get("message"))):
                         view.add(
                             "route-not-accepted",
                             WARNING,
@@ -327,6 +333,21 @@ def conditions(view: View) -> None:
                             f"{shown(route)} isn't {kind} ({bad.get('reason')}): {bad.get('message')}",
                             "Mend what the condition says.",
                         )
+
+
+def _is_of_another_namespace(view: View, route: Manifest, message: str) -> bool:
+    """Whether a backend that Istio doesn't find is a Service elsewhere that the route names by its hostname.
+
+    Istio looks for it in the route's namespace alone (GatewayContext.GetService in
+    pilot/pkg/config/kube/gatewaycommon), and sends requests there all the same.
+    """
+    named = [
+        str(reference.get("name"))
+        for rule in (route.get("spec") or {}).get("rules") or ()
+        for reference in rule.get("backendRefs") or ()
+        if reference.get("kind") == "Hostname"
+    ]
+    return any(message == f"backend({name}) not found" and service_of(name) in view.services for name in named)
 
 
 def versions(view: View) -> None:

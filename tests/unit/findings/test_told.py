@@ -62,6 +62,20 @@ def test_what_istio_says_of_a_route() -> None:
     assert survey(API, route, without=("HTTPRoute",)) == ["route-not-accepted"]
 
 
+@pytest.mark.parametrize(("host", "expected"), [("web.fx-app", []), ("nothing.fx-app", ["route-not-accepted"])])
+def test_what_istio_says_of_a_backend_of_another_namespace(host: str, expected: list[str]) -> None:
+    """It doesn't find what it sends requests to: its Service is where the route isn't."""
+    name = f"{host}.svc.cluster.local"
+    setup = next(one for one in setups.load("sound") if one.name == "api-backend-by-hostname")
+    route = setups.manifest("HTTPRoute fx-b/web", setup.broken.objects["HTTPRoute fx-b/web"])
+    route["spec"]["rules"][0]["backendRefs"][0]["name"] = name
+    route["metadata"]["generation"] = 2
+    said = {**condition("ResolvedRefs", "False"), "reason": "BackendNotFound", "message": f"backend({name}) not found"}
+    route["status"] = {"parents": [{"controllerName": "istio.io/gateway-controller", "conditions": [said]}]}
+    found = survey(setup, route, without=("HTTPRoute",))
+    assert [code for code in found if code.startswith("route-")] == expected
+
+
 @pytest.mark.parametrize(
     ("image", "severity"),
     [("dev", "warning"), ("1.30.2", ""), ("1.31.0", "error"), ("1.32-alpha.0-distroless", "error")],
