@@ -19,6 +19,7 @@ import re
 import socket
 import ssl
 import subprocess
+import tempfile
 from urllib.parse import urlsplit
 
 from . import setups
@@ -64,6 +65,10 @@ def _connected(address: str, port: int, tls: str | None) -> socket.socket:
     if tls is None:
         return plain
     context = ssl.create_default_context(cadata=setups.authority())
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as own:  # for servers that ask for it
+        own.write(setups.client())
+        own.flush()
+        context.load_cert_chain(own.name)
     try:
         return context.wrap_socket(plain, server_hostname=tls)
     except OSError:

@@ -242,6 +242,11 @@ def authority() -> str:
     return _pem(_authority()[1])
 
 
+def client() -> str:
+    """A client's certificate that this authority signed, and its key (PEM)."""
+    return "".join(base64.b64decode(value).decode() for _name, value in _content("names: [client]"))
+
+
 def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
