@@ -111,8 +111,8 @@ else
 endif
 
 .PHONY: test
-test: venv ## What CI runs: lint, sanity, unit, e2e
-	@$(STEPS) --keep-going test lint sanity unit e2e
+test: venv ## What CI runs: lint, sanity, unit, docs, e2e
+	@$(STEPS) --keep-going test lint sanity unit docs e2e
 
 SCENARIOS := $(patsubst molecule/%/molecule.yml,scenario-%,$(wildcard molecule/*/molecule.yml))
 EVERYTHING := lint sanity unit unit-lowest docs sbom $(SCENARIOS)
