@@ -76,7 +76,9 @@ def http_attempt(
                 await writer.wait_closed()
         got = b"".join(head.split(b"\r\n", 1)[0].split(b" ", 2)[1:2]).decode(errors="replace")
         if got != str(status):
-            raise ConnectionError(f"status {got}")
+            # Envoy says in it why it couldn't serve
+            said = body.partition(b"\n")[0].decode(errors="replace").strip()
+            raise ConnectionError(f"status {got} {said[:100]}".rstrip())
         if expect not in body:
             raise ConnectionError("another answer")
 

@@ -102,7 +102,7 @@ def port() -> Iterator[int]:
     ("path", "expect", "reason"),
     [
         ("/", b"from v1", None),
-        ("/none", b"", "status 404"),
+        ("/none", b"", "status 404 hello from v1"),
         ("/short", b"", "answer cut short"),
         ("/", b"from v2", "another answer"),
     ],
