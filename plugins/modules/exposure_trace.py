@@ -178,12 +178,66 @@ probes:
   sample: [{place: vip, at: 192.0.2.100, address: "192.0.2.100:443", status: 200}]
 readings:
   description:
-    - What the request meets in each gateway pod's Envoy - bootstrap, listeners, routes, clusters, endpoints, secrets -
-      each part with the object that it comes from. Keys are never read.
+    - What the request meets in each gateway pod's Envoy, each part with the object that it comes from.
   returned: always
   type: list
   elements: dict
-  sample: []
+  contains:
+    pod: {description: The gateway pod's name., type: str}
+    bootstrap: {description: "Who the proxy is to istiod, of which version, and which istiod it asks.", type: dict}
+    listeners: {description: "The listener, its filter chain, and the Gateways.", type: list, elements: dict}
+    routes: {description: "The routes of the virtual host, with C(taken) at the one taken.", type: list, elements: dict}
+    clusters: {description: "The clusters that the route leads to, and their Services.", type: list, elements: dict}
+    endpoints: {description: "These clusters' endpoints, their health, and their pods.", type: list, elements: dict}
+    secrets: {description: "Certificates of the filter chain. Keys are never read.", type: list, elements: dict}
+  sample:
+    - pod: istio-ingressgateway-6d5f7c9b4-x2x9k
+      bootstrap:
+        node: router~10.244.1.7~istio-ingressgateway-6d5f7c9b4-x2x9k.istio-system~istio-system.svc.cluster.local
+        istio_version: 1.30.2
+        discovery_address: istiod.istio-system.svc:15012
+        object: Pod istio-system/istio-ingressgateway-6d5f7c9b4-x2x9k
+      listeners:
+        - name: 0.0.0.0_8443
+          address: 0.0.0.0
+          port: 8443
+          filter_chain:
+            server_names: [shop.example.com]
+            protocol: http
+            ends_tls: true
+            route_config: https.443.https.shop.istio-system
+            policies: []
+          objects: [Gateway istio-system/edgeway-shop]
+      routes:
+        - route_config: https.443.https.shop.istio-system
+          virtual_host: shop.example.com:443
+          domains: [shop.example.com]
+          match: {prefix: /}
+          clusters: [{name: outbound|8080||shop.shop.svc.cluster.local, weight: 100}]
+          taken: true
+          object: VirtualService shop/edgeway-shop
+      clusters:
+        - name: outbound|8080||shop.shop.svc.cluster.local
+          type: EDS
+          transport: ""
+          connect_timeout: 3s
+          object: DestinationRule istio-system/edgeway-shop
+          services: [Service shop/shop]
+      endpoints:
+        - cluster: outbound|8080||shop.shop.svc.cluster.local
+          address: 10.244.2.4:8080
+          health: HEALTHY
+          problems: []
+          object: Pod shop/shop-5b8b7c8d9-7kq2m
+      secrets:
+        - name: kubernetes://shop-cert
+          certificates:
+            - subject: CN=shop.example.com
+              issuer: CN=Example CA
+              names: [shop.example.com]
+              not_before: "2026-01-01T00:00:00+00:00"
+              not_after: "2027-01-01T00:00:00+00:00"
+          object: Secret istio-system/shop-cert
 """
 
 from dataclasses import replace
