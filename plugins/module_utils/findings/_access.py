@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster._pods import is_over
 from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot as snap
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._backends import services_of
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._reading import DEPLOYED
@@ -27,7 +28,6 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings._world impo
     Table,
     Workload,
     injected,
-    is_over,
     labels_match,
     overlap,
     selects,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster._pods import is_ready
 from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot as snap
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._reading import complete, exported
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._view import View, target_of
@@ -23,7 +24,6 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings._world impo
     Target,
     governing_peer,
     injected,
-    is_ready,
     selects,
     shown,
     takes_mutual_tls,

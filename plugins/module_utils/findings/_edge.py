@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping
 
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster._pods import is_ready
 from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot as snap
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._reading import (
     CONTROLLER,
@@ -23,7 +24,6 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings._world impo
     Manifest,
     Place,
     Workload,
-    is_ready,
     shown,
 )
 from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import backends_of

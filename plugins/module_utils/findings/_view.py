@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kinds
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster._pods import is_over, is_ready
 from ansible_collections.edgeway.istio.plugins.module_utils.findings import _reading as reading
 from ansible_collections.edgeway.istio.plugins.module_utils.findings import _snapshot as snap
 from ansible_collections.edgeway.istio.plugins.module_utils.findings._snapshot import Key, Snapshot
@@ -29,8 +30,6 @@ from ansible_collections.edgeway.istio.plugins.module_utils.findings._world impo
     Rule,
     Table,
     Workload,
-    is_over,
-    is_ready,
     labels_match,
     overlap,
     selects,

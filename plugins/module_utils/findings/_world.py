@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster._pods import is_ready
+
 Manifest = dict[str, Any]
 Labels = Mapping[str, str]
 
@@ -320,20 +322,6 @@ def environment(pod: Manifest, name: str) -> str:
             if entry.get("name") == name:
                 return str(entry.get("value") or "")
     return ""
-
-
-def is_over(pod: Manifest) -> bool:
-    """Whether a pod is being deleted, or has ended and stayed, as an evicted one does."""
-    ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-    return ended or bool(pod["metadata"].get("deletionTimestamp"))
-
-
-def is_ready(pod: Manifest) -> bool:
-    """Whether a pod takes requests."""
-    status = pod.get("status") or {}
-    if is_over(pod):
-        return False
-    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in status.get("conditions") or ())
 
 
 def injected(pod: Manifest) -> bool:

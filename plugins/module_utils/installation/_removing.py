@@ -14,6 +14,7 @@ from typing import Any
 from ansible_collections.edgeway.istio.plugins.module_utils._changes import Change
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
 from ansible_collections.edgeway.istio.plugins.module_utils.cluster import _kinds, _objects
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster._pods import is_over
 from ansible_collections.edgeway.istio.plugins.module_utils.installation import _installed, _installing
 from ansible_collections.edgeway.istio.plugins.module_utils.installation._installers import PRUNED, Helm, Installer
 from ansible_collections.edgeway.istio.plugins.module_utils.installation._settings import OWNER, Settings
@@ -340,7 +341,7 @@ def _proxy_revision(pod: Mapping[str, Any]) -> str | None:
     """The revision that a pod's proxy asks: a sidecar's, or that of a gateway of somebody's own. None without one."""
     metadata = pod["metadata"]
     notes, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
-    if metadata.get("deletionTimestamp") or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+    if is_over(pod):
         return None
     try:
         status = json.loads(notes.get("sidecar.istio.io/status", "null"))

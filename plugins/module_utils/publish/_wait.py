@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible_collections.edgeway.istio.plugins.module_utils import _envoy
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster, ClusterError, RefusedError
+from ansible_collections.edgeway.istio.plugins.module_utils.cluster._pods import is_ready
 from ansible_collections.edgeway.istio.plugins.module_utils.publish import _proof
 from ansible_collections.edgeway.istio.plugins.module_utils.publish._proof import Fact, Place
 
@@ -119,14 +120,7 @@ def _pods(cluster: Cluster, place: Place, seen: Seen) -> list[Pod]:
         else:
             raise
         return []
-    return [(place.namespace, str(pod["metadata"]["name"])) for pod in found if serves(pod)]
-
-
-def serves(pod: Mapping[str, Any]) -> bool:
-    """Whether a pod is ready and stays."""
-    status = pod.get("status") or {}
-    ready = any(one.get("type") == "Ready" and one.get("status") == "True" for one in status.get("conditions") or ())
-    return ready and not pod["metadata"].get("deletionTimestamp")
+    return [(place.namespace, str(pod["metadata"]["name"])) for pod in found if is_ready(pod)]
 
 
 def _lacks(cluster: Cluster, entry: tuple[Pod, Place, list[Fact]]) -> list[str] | str | None:
