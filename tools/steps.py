@@ -1,8 +1,8 @@
 """Run make targets one after the other: steps.py [--keep-going] [--show TARGET] [--record FILE] TITLE TARGET...
 
 Each target's output goes to .cache/log/TARGET.log. The terminal shows what is being built or awaited and for how long,
-at the end what passed; after a failure the last lines of the log and where it is. A record is a page of Markdown with a
-row for each target: how it ended, when, and on which commit.
+at the end what passed; after a failure the last lines of the log and where it is, and at the very end the tests or
+tasks that failed. A record is a page of Markdown with a row for each target: how it ended, when, and on which commit.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import rich.text
 
 LOGS = pathlib.Path(".cache/log")
 TAIL = 30  # lines of a failed step's log on the terminal
+WRONG = 12  # lines of it that say what failed, at the very end
 HEARTBEAT = 60.0  # seconds between lines where there is no terminal to redraw
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # What Ansible says before it says a task's name; of other output the last line stands for what is going on
@@ -34,6 +35,8 @@ ACTIVITY = re.compile(r"^(?:TASK|PLAY|RUNNING HANDLER) \[(.*)\]")
 ACTION = re.compile(r"^INFO +\[(.+)\] Executing$")
 # pytest's last line, of which a scenario has one for each of its parts
 COUNTS = re.compile(r"^=+ (.*\b(?:passed|failed|errors?)\b.*) in [0-9.]+s.* =+$")
+# A test that failed, why, and a task that did. Molecule says much after them
+FAILURE = re.compile(r"^(?:FAILED |ERROR [^ ]+::|E   +(?=\S)|fatal: )(.*)")
 HEAD = ["| target | result | took | what it says | when | commit |", "| --- | --- | --- | --- | --- | --- |"]
 
 
@@ -202,11 +205,21 @@ def summary(title: str, steps: list[Step], console: rich.console.Console) -> Non
     console.print(table)
     took = duration(sum(step.seconds for step in steps))
     bad = [step for step in steps if step.state in ("failed", "stopped")]
+    for step in bad:
+        for line in failures(step):
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     if bad:
         where = ", ".join(f"{step.target} (log: {step.log})" for step in bad)
         console.print(f"make {title}: {bad[0].state} after {took} in {where}", highlight=False, soft_wrap=True)
     else:
         console.print(f"make {title}: passed in {took}", highlight=False)
+
+
+def failures(step: Step) -> list[str]:
+    """The last lines of a step's log that name a failed test or task and its reason, each shortened."""
+    with step.log.open(errors="replace") as file:
+        found = (line for raw in file if FAILURE.match(line := ANSI.sub("", raw).rstrip()))
+        return [line[:300] for line in collections.deque(found, maxlen=WRONG)]
 
 
 def said(step: Step) -> str:

@@ -14,6 +14,7 @@ MAKEFILE = """
 good: ; @echo "TASK [build] ***"; echo "12 passed"
 bad: ; @echo "first"; echo "what is wrong" >&2; exit 3
 counts: ; @echo "=== 3 passed, 1 skipped in 0.10s ==="; echo "== 2 passed in 73.78s (0:01:13) =="; echo end
+tests: ; @echo "E   assert 1 == 2"; echo "FAILED test_a.py::test_b"; for i in $$(seq 50); do echo recap; done; exit 1
 slow: ; @echo "TASK [wait] ***"; sleep 30
 """
 
@@ -45,6 +46,12 @@ def test_a_failure_ends_the_run_and_shows_why_and_where(folder: pathlib.Path) ->
     assert ended.stdout.splitlines()[-1].endswith("in bad (log: .cache/log/bad.log)")
     assert "not run" in ended.stdout
     assert not (folder / ".cache/log/good.log").exists()
+
+
+def test_a_failure_ends_with_the_tests_that_failed(folder: pathlib.Path) -> None:
+    *_said, reason, failed, _last = run(folder, "demo", "tests").stdout.splitlines()
+    assert reason.strip() == "E   assert 1 == 2"
+    assert failed.strip() == "FAILED test_a.py::test_b"
 
 
 def test_keep_going_runs_the_rest_and_fails_all_the_same(folder: pathlib.Path) -> None:
