@@ -200,18 +200,20 @@ def checks(services: Iterable[Mapping[str, Any]], address: str) -> list[dict[str
     """Commands by which the node at `address` asks kube-proxy whether a ready pod of each gateway is on it.
 
     A Service has a port for that only as a LoadBalancer with the traffic policy Local. Names are unique among gateways
-    of several namespaces.
+    of several namespaces. Each command asks twice, as keepalived runs none more often than once a second, and what a
+    gateway's end costs is kube-proxy's second and this one.
     """
     asked = [each for each in services if each.get("spec", {}).get("healthCheckNodePort")] if address else []
     names = [str(each["metadata"]["name"]) for each in asked]
     host = f"[{address}]" if ":" in address else address
+    curl = "curl --silent --fail --max-time 1 --output /dev/null"
+    asks = [f"{curl} http://{host}:{each['spec']['healthCheckNodePort']}/healthz" for each in asked]
     return [
         {
             "name": name if names.count(name) == 1 else f"{each['metadata']['namespace']}-{name}",
-            "command": "curl --silent --fail --max-time 1 --output /dev/null "
-            f"http://{host}:{each['spec']['healthCheckNodePort']}/healthz",
+            "command": f"{ask} && sleep 0.5 && {ask}",
         }
-        for name, each in zip(names, asked, strict=True)
+        for name, each, ask in zip(names, asked, asks, strict=True)
     ]
 
 
