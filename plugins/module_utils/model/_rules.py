@@ -129,9 +129,6 @@ def plan(model: Model) -> Plan:
     owners: dict[tuple[Any, ...], list[tuple[Exposure, bool]]] = defaultdict(list)
     for entry in model.exposures:
         pods = pods_of(entry.gateway)
-        if entry.protocol in ("TCP", "TLS"):
-            owners[pods, entry.port, entry.name, None].append((entry, False))
-            continue
         for hostname in entry.hostnames or ("*",):
             owners[pods, entry.port, entry.namespace, hostname].append((entry, False))
             if entry.redirect_http:
@@ -142,7 +139,7 @@ def plan(model: Model) -> Plan:
     for (pods, port, _unused, hostname), uses in owners.items():
         key = (pods, port, tuple((entry.name, redirect) for entry, redirect in uses))
         uses_of[key] = uses
-        tables.setdefault(key, []).extend([hostname] if hostname else uses[0][0].hostnames)
+        tables.setdefault(key, []).append(hostname)
 
     secrets = secret_names(model.exposures)
     certificates = certificate_names(model.set_name, model.gateway, model.exposures)

@@ -150,6 +150,7 @@ def many(base: dict[str, Any], count: int, **fields: str) -> list[dict[str, Any]
     ]
 
 
+INNER = {"istio": "internal"}
 ON_ITS_OWN = {"class_name": "other", "deploy": True, "service": "own-other"}
 
 
@@ -356,6 +357,26 @@ def test_secrets_are_named_after_the_first_with_that_content() -> None:
     assert base64.b64decode(secrets[0]["data"]["tls.key"]).decode() == KEY
     servers = [one["spec"]["servers"][0] for one in of_kind(manifests, "Gateway")]
     assert [server["hosts"] for server in servers] == [["shop/a.example", "shop/b.example"], ["shop/c.example"]]
+
+
+def test_a_certificates_gateway_has_the_same_name_in_whatever_order() -> None:
+    """Two Services lead to the same pods: the first by name is in the Gateway's name."""
+    office, depot = (
+        {**HTTPS, "name": name, "hostnames": [f"{name}.example"], "gateway": {"service": name, "selector": INNER}}
+        for name in ("office", "depot")
+    )
+    names = [
+        [one["metadata"]["name"] for one in of_kind(_istio_api.generate(parse(listed)), "Gateway")]
+        for listed in ([office, depot], [depot, office])
+    ]
+    assert names[0] == names[1]
+    assert [name for name in names[0] if "depot" in name] == names[0]
+
+
+def test_an_exposures_own_gateway_is_deployed_as_the_default_is() -> None:
+    default = {"deploy": True, "service": "public-istio"}
+    [entry] = parse([{**HTTP, "gateway": {"scope": "exposure"}}], api="gateway_api", gateway=default).exposures
+    assert entry.gateway.deploy
 
 
 def test_nothing_that_is_printed_holds_a_key() -> None:
