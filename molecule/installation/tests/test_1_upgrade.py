@@ -37,7 +37,7 @@ def under_a_stream(lab: Lab, *arguments: str, **variables: Any) -> None:
 
 def test_in_place(lab: Lab) -> None:
     before = set(gateways(lab))
-    changed = [{"name": "istio-ingressgateway", "resources": {"requests": {"cpu": "11m", "memory": "64Mi"}}}]
+    changed = [{"name": "istio-ingressgateway", "resources": {"requests": {"cpu": "101m", "memory": "64Mi"}}}]
     under_a_stream(lab, "playbooks/istio.yml", istio_gateways=changed)
     assert not before & set(gateways(lab)), "the gateways' pods were not replaced"
     under_a_stream(lab, "playbooks/istio.yml")

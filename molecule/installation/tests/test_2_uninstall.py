@@ -66,7 +66,7 @@ def test_installed_used_and_gone(bare: dict[str, Any], lab: Lab, installer: str,
         # Those of istioctl have their own scenarios
         passes("molecule/protocols/tests/test_mysql.py", "molecule/routes/tests/test_bookinfo.py")
     ports = lab.ports()
-    changed = [{"name": "istio-ingressgateway", "resources": {"requests": {"cpu": "12m", "memory": "64Mi"}}}]
+    changed = [{"name": "istio-ingressgateway", "resources": {"requests": {"cpu": "102m", "memory": "64Mi"}}}]
     with Stream(http_attempt(lab.vip, "web.example"), rate=50, seconds=100) as stream:
         playbook("playbooks/istio.yml", istio_gateways=changed, timeout=90, **rights)
         stream.wait(3)
