@@ -106,6 +106,12 @@ def tcp_attempt(address: str, port: int, send: bytes = b"", *, expect: bytes) ->
     return attempt
 
 
+def hurry() -> None:
+    """Let this thread run before all that isn't in a hurry; without the right to that, like the others."""
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(threading.get_native_id(), os.SCHED_RR, os.sched_param(1))
+
+
 class Stream:
     """`rate` attempts a second until `seconds` are over or the `with` block ends, whichever is first.
 
@@ -153,8 +159,7 @@ class Stream:
 
     async def _run(self) -> None:
         # A gap is the VIP's: clients don't wait for what else this machine has to do
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
+        hurry()
         async with asyncio.TaskGroup() as group:
             for number in range(self._count):
                 delay = self._began + number * self._interval - time.monotonic()

@@ -2,10 +2,11 @@
 
 import dataclasses
 import itertools
-import os
 import threading
 import time
 from collections.abc import Sequence
+
+from outside import stream
 
 from integration.vip.kernel import Namespace
 from integration.vip.machines import Machine
@@ -85,7 +86,7 @@ class Watch:
             raise self._failure
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
+        stream.hurry()
         try:
             due = time.monotonic()
             while not self._stop.is_set():
