@@ -71,7 +71,8 @@ def test_what_the_gateway_api_needs(lab: Lab, api: str, set_name: str) -> None:
 
     def programmed() -> bool:
         (gateway,) = gateways()
-        return {one["type"]: one["status"] for one in gateway["status"]["conditions"]}["Programmed"] == "True"
+        found = {one["type"]: one["status"] for one in gateway["status"]["conditions"]}
+        return bool(found["Programmed"] == "True")
 
     # istiod writes what it found out after it has told the gateways
     wait_for("istiod to call the Gateway programmed", programmed, seconds=30)
