@@ -1,10 +1,11 @@
 """An application's routes from its own namespace: a prefix, a header, a canary, several hostnames and none."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from outside import clients, echo
-from outside.lab import Lab
+from outside.lab import Lab, wait_for
 from outside.runs import Ended
 
 ANY = 8181
@@ -56,17 +57,25 @@ def test_other_names_are_not_found(lab: Lab) -> None:
 def test_what_the_gateway_api_needs(lab: Lab, api: str, set_name: str) -> None:
     mine = f"--selector=edgeway.istio/set={set_name}"
     grants = lab.objects("referencegrants", "--namespace=web", mine)
-    gateways = lab.objects("gateways.gateway.networking.k8s.io", "--namespace=istio-system", mine)
+
+    def gateways() -> list[dict[str, Any]]:
+        return lab.objects("gateways.gateway.networking.k8s.io", "--namespace=istio-system", mine)
+
     if api == "istio":
         assert not grants
-        assert not gateways
+        assert not gateways()
         return
     (grant,) = grants
     assert [(one["kind"], one["namespace"]) for one in grant["spec"]["from"]] == [("HTTPRoute", "bookinfo")]
     assert [(one["kind"], one["name"]) for one in grant["spec"]["to"]] == [("Service", "echo")]
-    (gateway,) = gateways
-    found = {one["type"]: one["status"] for one in gateway["status"]["conditions"]}
-    assert found["Programmed"] == "True"
+
+    def programmed() -> bool:
+        (gateway,) = gateways()
+        found = {one["type"]: one["status"] for one in gateway["status"]["conditions"]}
+        return bool(found["Programmed"] == "True")
+
+    # istiod writes what it found out after it has told the gateways
+    wait_for("istiod to call the Gateway programmed", programmed, seconds=30)
     for route in lab.objects("httproutes", "--namespace=bookinfo", mine):
         for parent in route["status"]["parents"]:
             assert {one["type"]: one["status"] for one in parent["conditions"]}["Accepted"] == "True"

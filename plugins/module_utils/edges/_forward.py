@@ -196,7 +196,7 @@ def _proxy_problems(mode: str, kube_proxy: Mapping[str, Any] | None, addresses: 
     return found
 
 
-def checks(services: Iterable[Mapping[str, Any]], address: str) -> list[dict[str, str]]:
+def checks(services: Iterable[Mapping[str, Any]], address: str) -> list[dict[str, Any]]:
     """Commands by which the node at `address` asks kube-proxy whether a ready pod of each gateway is on it.
 
     A Service has a port for that only as a LoadBalancer with the traffic policy Local. Names are unique among gateways
@@ -212,6 +212,8 @@ def checks(services: Iterable[Mapping[str, Any]], address: str) -> list[dict[str
         {
             "name": name if names.count(name) == 1 else f"{each['metadata']['namespace']}-{name}",
             "command": f"{ask} && sleep 0.5 && {ask}",
+            # Longer than curl waits, twice, after a first answer
+            "timeout": 3,
         }
         for name, each, ask in zip(names, asked, asks, strict=True)
     ]
