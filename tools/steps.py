@@ -36,7 +36,7 @@ ACTION = re.compile(r"^INFO +\[(.+)\] Executing$")
 # pytest's last line, of which a scenario has one for each of its parts
 COUNTS = re.compile(r"^=+ (.*\b(?:passed|failed|errors?)\b.*) in [0-9.]+s.* =+$")
 # A test that failed, why, and a task that did. Molecule says much after them
-FAILURE = re.compile(r"^(?:FAILED |ERROR [^ ]+::|E   +(?=\S)|fatal: )(.*)")
+FAILURE = re.compile(r"^(?:FAILED |ERROR [^ ]+::|E   +\S|fatal: )")
 HEAD = ["| target | result | took | what it says | when | commit |", "| --- | --- | --- | --- | --- | --- |"]
 
 

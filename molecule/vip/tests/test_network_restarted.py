@@ -8,5 +8,5 @@ from outside.lab import Lab
 def test_the_vip_comes_back(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     result = suite.run(lab, capsys, "network-restarted", faults.network_restarted)
     suite.settled(result)
-    assert result.none <= suite.FAILOVER + result.doubt
-    assert result.gap <= suite.FAILOVER + result.doubt
+    assert result.none <= suite.FAILOVER
+    assert result.gap <= suite.FAILOVER

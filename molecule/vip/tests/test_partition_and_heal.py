@@ -10,7 +10,7 @@ def test_one_holder_after_the_healing(lab: Lab, capsys: pytest.CaptureFixture[st
     assert result.fault.several > 1000, "two are expected while the partition lasts"
     assert result.fault.none == 0
     assert result.healing.settled is not None
-    assert result.healing.settled <= suite.SETTLED + result.doubt
+    assert result.healing.settled <= suite.SETTLED
 
     (holder,) = [machine for machine in suite.machines(lab) if machine.name == result.healing.holder]
     wait_for(

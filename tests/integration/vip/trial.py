@@ -11,7 +11,7 @@ from outside import stream
 
 from integration.vip.faults import Fault, node_lost, peer_rebooted
 from integration.vip.machines import Machine
-from integration.vip.watch import PERIOD, Tally, Watch
+from integration.vip.watch import Tally, Watch
 
 
 class Lasting:
@@ -77,11 +77,6 @@ class Result:
     @property
     def several(self) -> float:
         return self.fault.several + self.healing.several
-
-    @property
-    def doubt(self) -> float:
-        """How long this machine stood still at its longest, in ms: no time here is known better than that."""
-        return max(0.0, self.slowest_sample - 1000 * PERIOD)
 
     def __str__(self) -> str:
         def settled(tally: Tally) -> str:
