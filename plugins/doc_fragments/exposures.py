@@ -328,6 +328,9 @@ options:
           connect_timeout:
             description: How long a connection may take to be made.
             type: str
+          idle_timeout:
+            description: After how long without a request a connection to an HTTP backend is closed.
+            type: str
           outlier_detection:
             description: When an endpoint is left out for a while; V(false) switches it off.
             type: raw

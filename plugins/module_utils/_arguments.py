@@ -95,7 +95,9 @@ _LIST = _list(
         ),
     ),
     subsets=_MAP,
-    traffic=_map(connect_timeout=_TEXT, outlier_detection={"type": "raw"}, http2=_FLAG, locality=_FLAG),
+    traffic=_map(
+        connect_timeout=_TEXT, idle_timeout=_TEXT, outlier_detection={"type": "raw"}, http2=_FLAG, locality=_FLAG
+    ),
     expose=_TEXT,
     service_type=_TEXT,
     external_traffic_policy=_TEXT,

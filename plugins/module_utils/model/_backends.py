@@ -28,7 +28,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils.model._shapes import
 
 BACKEND = ("service", "namespace", "host", "address", "port", "subset", "weight", "tls")
 _ORIGINATION = ("sni", "ca_secret", "client_secret", "insecure")
-_TRAFFIC = ("connect_timeout", "outlier_detection", "http2", "locality")
+_TRAFFIC = ("connect_timeout", "idle_timeout", "outlier_detection", "http2", "locality")
 _OUTLIER = (
     *("consecutive_local_origin_failures", "consecutive_gateway_errors", "consecutive_5xx_errors"),
     *("interval", "base_ejection_time", "max_ejection_percent"),
@@ -216,10 +216,17 @@ def read_traffic(node: Node, protocol: str | None) -> Traffic | None:
     part = node.node("traffic", _TRAFFIC)
     if part is None:
         return None
-    http2 = part.flag("http2")
-    if http2 and protocol in ("TLS", "TCP"):
-        part.add("http2", f"means nothing with {protocol}", "Drop it: the backend's bytes are passed on as they are")
-    return Traffic(part.duration("connect_timeout"), _outliers(part), http2, part.flag("locality"))
+    http2, idle = part.flag("http2"), part.duration("idle_timeout")
+    for name, value in (("http2", http2), ("idle_timeout", idle)):
+        if value and protocol in ("TLS", "TCP"):
+            part.add(name, f"means nothing with {protocol}", "Drop it: the backend's bytes are passed on as they are")
+    return Traffic(
+        part.duration("connect_timeout"),
+        idle or Traffic().idle_timeout,
+        _outliers(part),
+        http2,
+        part.flag("locality"),
+    )
 
 
 def _outliers(node: Node) -> OutlierDetection | None:

@@ -233,6 +233,7 @@ def destination_rules(model: Model) -> list[Manifest]:
     backends: dict[str, dict[int, Backend]] = defaultdict(dict)
     namespaces: dict[str, set[str]] = defaultdict(set)
     traffic: dict[str, Traffic] = {}
+    of_http: set[str] = set()
     subsets: dict[str, dict[str, Subset]] = defaultdict(dict)
     for entry in model.exposures:
         for subset in entry.subsets:
@@ -240,17 +241,19 @@ def destination_rules(model: Model) -> list[Manifest]:
         for backend, _unused in backends_of(entry):
             backends[backend.fqdn][backend.port] = backend
             namespaces[backend.fqdn].add(entry.gateway.namespace)
+            if entry.protocol in ("HTTP", "HTTPS"):
+                of_http.add(backend.fqdn)
             if entry.traffic is not None:
                 traffic[backend.fqdn] = entry.traffic
     result = []
     for host, ports in backends.items():
         first = next(iter(ports.values()))
-        how = traffic.get(host, Traffic())
-        policy = _traffic_policy(how, outside=first.outside)
+        how, http = traffic.get(host, Traffic()), host in of_http
+        policy = _traffic_policy(how, outside=first.outside, http=http)
         levels = [
             {
                 "port": {"number": port},
-                **_traffic_policy(how, outside=first.outside),
+                **_traffic_policy(how, outside=first.outside, http=http),
                 "tls": _origination(host, backend.tls),
             }
             for port, backend in sorted(ports.items())
@@ -276,11 +279,13 @@ def destination_rules(model: Model) -> list[Manifest]:
     return result
 
 
-def _traffic_policy(traffic: Traffic, *, outside: bool) -> Manifest:
+def _traffic_policy(traffic: Traffic, *, outside: bool, http: bool) -> Manifest:
     timeout = traffic.connect_timeout or (5000 if outside else 500)
     pool: Manifest = {"tcp": {"connectTimeout": seconds(timeout)}}
-    if traffic.http2:
-        pool["http"] = {"h2UpgradePolicy": "UPGRADE"}
+    if http:
+        pool["http"] = {"idleTimeout": seconds(traffic.idle_timeout)}
+        if traffic.http2:
+            pool["http"]["h2UpgradePolicy"] = "UPGRADE"
     policy: Manifest = {"connectionPool": pool}
     if not traffic.locality:
         policy["loadBalancer"] = {"localityLbSetting": {"enabled": False}}

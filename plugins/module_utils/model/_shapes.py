@@ -253,12 +253,16 @@ class Traffic:
 
     `connect_timeout` None means 500 ms for a Service, 5 s for an outside host: Istio's 10 s is longer than clients
     wait, and its retries (connect-failure, twice, on another endpoint) only start when it is over. A handshake in the
-    cluster takes a few milliseconds, with the sidecar's TLS in it. None for `outlier_detection` switches it off.
+    cluster takes a few milliseconds, with the sidecar's TLS in it. `idle_timeout` (HTTP) is when a connection without a
+    request is closed. A backend that closes it first may do so while a request is on its way, which ends in a 503:
+    Istio's retries leave out what a backend may have seen. Node.js, Apache and uvicorn close theirs after 5 s, Istio
+    after an hour, so that it is 4 s here. None for `outlier_detection` switches it off.
     `locality` keeps traffic near: with outlier detection Istio would prefer endpoints of the gateway's own zone, which
     is a surprise as a side effect.
     """
 
     connect_timeout: int | None = None
+    idle_timeout: int = 4000
     outlier_detection: OutlierDetection | None = OutlierDetection()
     http2: bool = False
     locality: bool = False

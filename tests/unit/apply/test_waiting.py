@@ -149,6 +149,7 @@ BEHIND: dict[str, tuple[Json, Json]] = {
     "how many errors": ({}, {"traffic": {"outlier_detection": {"consecutive_local_origin_failures": 7}}}),
     "locality": ({}, {"traffic": {"locality": True}}),
     "http2": ({}, {"traffic": {"http2": True}}),
+    "idle_timeout": ({}, {"traffic": {"idle_timeout": "9s"}}),
     "the name in TLS": ({"backend": OUTSIDE}, {"backend": {**OUTSIDE, "tls": {"sni": "b.example"}}}),
     "the CA of TLS": ({"backend": OUTSIDE}, {"backend": {**OUTSIDE, "tls": {"sni": "a.example", "ca_secret": "ca"}}}),
     "TLS without a check": ({"backend": OUTSIDE}, {"backend": {**OUTSIDE, "tls": {"insecure": True}}}),
@@ -159,12 +160,13 @@ BEHIND: dict[str, tuple[Json, Json]] = {
 
 @pytest.mark.parametrize(
     ("what", "protocol"),
-    # Bytes that are passed on as they are have no HTTP/2, and the client's TLS needs none around it
+    # Bytes that are passed on as they are have no HTTP, and the client's TLS needs none around it
     [
         (what, protocol)
         for what, (before, _after) in BEHIND.items()
         for protocol in ("HTTP", "TCP", "TLS")
-        if (what, protocol[0]) != ("http2", "T") and not (protocol == "TLS" and before.get("backend") is OUTSIDE)
+        if not (what in ("http2", "idle_timeout") and protocol[0] == "T")
+        and not (protocol == "TLS" and before.get("backend") is OUTSIDE)
     ],
 )
 def test_a_change_behind_a_route_alone_is_waited_for(

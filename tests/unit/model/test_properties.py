@@ -104,7 +104,7 @@ RICH: list[dict[str, Any]] = [
             {"matches": [{"grpc": {"service": "a.B", "method": "C"}}], "redirect": {"scheme": "https"}},
         ],
         "subsets": {"a": {"v1": {"version": "v1"}}},
-        "traffic": {"connect_timeout": "1s", "outlier_detection": {"interval": "2s"}},
+        "traffic": {"connect_timeout": "1s", "idle_timeout": "9s", "outlier_detection": {"interval": "2s"}},
         "gateway": {"service": "other", "selector": {"app": "gw"}},
     },
 ]
