@@ -5,7 +5,6 @@ parts to run only these, which prints their tables.
 """
 
 import argparse
-import contextlib
 import datetime
 import itertools
 import pathlib
@@ -14,7 +13,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 from bench import metallb
 from integration.vip import faults, suite, trial
@@ -115,7 +114,7 @@ class Bench:
         minutes = self.count / 2
         with Watch(self.edges, self.lab.vip, period=0.02) as watch:
             watch.one_holder(10)
-            with _busy(self.edges, 2):
+            with suite.busy(self.edges, 2):
                 began = time.monotonic()
                 time.sleep(minutes * 60)
                 end = time.monotonic()
@@ -168,20 +167,6 @@ class Bench:
             f"p99 through the VIP is {p99['the VIP'] / p99['the node port']:.2f} × that through the node port.",
         ]
         return "\n".join(lines)
-
-
-@contextlib.contextmanager
-def _busy(edges: Sequence[Machine], cores: int) -> Iterator[None]:
-    """Keep that many cores of every edge busy with processes of normal priority: in the edge, for its CPU time."""
-    units = [f"edgeway-busy-{number}" for number in range(cores)]
-    try:
-        for edge in edges:
-            for unit in units:
-                edge.run("systemd-run", f"--unit={unit}", "sh", "-c", "while :; do :; done")
-        yield
-    finally:
-        for edge in edges:
-            edge.run("systemctl", "stop", *units, check=False)
 
 
 def page(parts: Mapping[str, str], edges: int, seed: int) -> str:

@@ -1,5 +1,6 @@
 """The lab's edges under one fault each: what every test of molecule/vip starts from, and what it may cost."""
 
+import contextlib
 import functools
 import pathlib
 import subprocess
@@ -85,6 +86,20 @@ def _healthy(machine: Machine) -> bool:
     """Whether all checks passed: as keepalived does, by running them."""
     command = "systemctl is-active --quiet keepalived && /usr/libexec/keepalived-vip/check && echo well"
     return bool(machine.run("sh", "-c", command, check=False).strip())
+
+
+@contextlib.contextmanager
+def busy(edges: Sequence[Machine], cores: int) -> Iterator[None]:
+    """Keep that many cores of every edge busy with processes of normal priority: in the edge, for its CPU time."""
+    units = [f"edgeway-busy-{number}" for number in range(cores)]
+    try:
+        for edge in edges:
+            for unit in units:
+                edge.run("systemd-run", f"--unit={unit}", "sh", "-c", "while :; do :; done")
+        yield
+    finally:
+        for edge in edges:
+            edge.run("systemctl", "stop", *units, check=False)
 
 
 def gateway_gone(lab: Lab) -> faults.Fault:
