@@ -17,7 +17,6 @@ from collections.abc import Mapping
 
 from bench import metallb
 from integration.vip import faults, suite, trial
-from integration.vip.machines import Machine
 from integration.vip.watch import Watch
 from outside import lab as lab_module
 from outside import stream
