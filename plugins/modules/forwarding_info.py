@@ -97,7 +97,7 @@ checks:
         command: >-
           curl --silent --fail --max-time 1 --output /dev/null http://192.0.2.12:31000/healthz && sleep 0.5
           && curl --silent --fail --max-time 1 --output /dev/null http://192.0.2.12:31000/healthz
-        timeout: 3
+        timeout: 10
 """
 
 from ansible.module_utils.basic import AnsibleModule

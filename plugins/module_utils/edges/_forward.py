@@ -212,8 +212,9 @@ def checks(services: Iterable[Mapping[str, Any]], address: str) -> list[dict[str
         {
             "name": name if names.count(name) == 1 else f"{each['metadata']['namespace']}-{name}",
             "command": f"{ask} && sleep 0.5 && {ask}",
-            # Longer than curl waits, twice, after a first answer
-            "timeout": 3,
+            # curl has limits of its own. What takes longer is short of time on its cores, as a busy edge is; that says
+            # nothing of the gateway.
+            "timeout": 10,
         }
         for name, each, ask in zip(names, asked, asks, strict=True)
     ]
