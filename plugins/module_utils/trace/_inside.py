@@ -353,6 +353,11 @@ class _InPod:
                 cure = _cure(why[0]) if why else "Correct the destination in the VirtualService."
                 self.note("cluster", BROKEN, f"Envoy has no cluster {name}.", *why, cure=cure)
                 continue
+            # istiod may keep a cluster for a while after its port has gone
+            lacking = [] if config.endpoints.get(name) else _why.no_port(name, self.facts.snapshot)
+            if lacking:
+                self.note("cluster", BROKEN, f"{name} is left over.", *lacking, cure=_cure(lacking[0]))
+                continue
             usable.append(name)
             objects = [f"Service {one}" for one in cluster.services]
             objects += [object_name(cluster.origin)] if cluster.origin else []

@@ -207,9 +207,22 @@ def service_of(host: str) -> tuple[str, str] | None:
     return (labels[1], labels[0]) if len(labels) > 2 and labels[2] == "svc" else None
 
 
+def no_port(cluster: str, snapshot: Snapshot) -> list[str]:
+    """Whether a cluster's Service lacks its port, and what it has instead."""
+    host, _subset, port = parts_of(cluster)
+    key = service_of(host)
+    service = snapshot.get("Service", *key) if key else None
+    if key is None or service is None:
+        return []
+    ports = [int(one["port"]) for one in service["spec"].get("ports") or ()]
+    if port in ports:
+        return []
+    return [f"Service {key[0]}/{key[1]} has no port {port}; it has {', '.join(map(str, ports)) or 'none'}."]
+
+
 def no_cluster(cluster: str, snapshot: Snapshot) -> list[str]:
     """Why a route leads to a cluster that Envoy doesn't have."""
-    host, subset, port = parts_of(cluster)
+    host, subset, _port = parts_of(cluster)
     key = service_of(host)
     if key is None:
         if host and snapshot.known("ServiceEntry"):
@@ -223,9 +236,8 @@ def no_cluster(cluster: str, snapshot: Snapshot) -> list[str]:
     service = snapshot.get("Service", *key)
     if service is None:
         return [f"Service {key[0]}/{key[1]} doesn't exist."]
-    ports = [int(one["port"]) for one in service["spec"].get("ports") or ()]
-    if port not in ports:
-        return [f"Service {key[0]}/{key[1]} has no port {port}; it has {', '.join(map(str, ports)) or 'none'}."]
+    if lacking := no_port(cluster, snapshot):
+        return lacking
     exported = (service["metadata"].get("annotations") or {}).get("networking.istio.io/exportTo")
     if exported:
         return [f"Service {key[0]}/{key[1]} is exported to {exported} alone (annotation networking.istio.io/exportTo)."]

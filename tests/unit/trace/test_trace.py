@@ -397,6 +397,17 @@ def shares(*weights: int) -> Callable[[list[Json]], None]:
     return change
 
 
+def left_over() -> Facts:
+    """istiod hasn't taken the cluster of a Service's port away, and there is nothing behind it."""
+    kinds = sound.objects()
+    for one in kinds["Service"]:
+        if one["metadata"]["name"] == "shop":
+            one["spec"]["ports"] = [{"port": 81}]
+    said = sound.dump()
+    said["configs"][3]["dynamic_endpoint_configs"] = []
+    return sound.facts(objects=kinds, dump=said)
+
+
 EXPIRING = sound.pem(sound.HOST, last=3)
 WARMING = {"address": {"socket_address": {"address": "0.0.0.0", "port_value": 8443}}, "name": "slow",
            "filter_chains": [{"filters": []}]}  # fmt: skip
@@ -451,6 +462,7 @@ SAID: list[tuple[str, str, str, str, Callable[[], Facts]]] = [
          "rules": {"action": "DENY", "policies": {"ns[gw]-policy[no]-rule[0]": {}}}}}))),
     ("a share without weight", "cluster", "ok", sound.CLUSTER, lambda: dumped(shares(1, 0))),
     ("a share that is gone", "cluster", "broken", "Service shop/gone doesn't exist", lambda: dumped(shares(1, 1))),
+    ("a cluster whose port is gone", "cluster", "broken", "Service shop/shop has no port 80; it has 81", left_over),
     ("mutual TLS without a sidecar", "cluster", "broken", "No endpoint has a sidecar",
      lambda: dumped(transport("default"))),
     ("plain to a sidecar that wants mutual TLS", "cluster", "broken", "PeerAuthentication shop/all", strict_backend),
