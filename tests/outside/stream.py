@@ -7,6 +7,7 @@ requests a second for S seconds are N × S attempts, and a lost one is one that 
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import itertools
 import math
 import os
@@ -180,7 +181,8 @@ class Stream:
         except TimeoutError:
             self._losses.append(Loss(at, f"no answer in {self._timeout:g} s"))
         except OSError as error:
-            self._losses.append(Loss(at, error.strerror or str(error)))
+            kind = f"{errno.errorcode.get(error.errno, error.errno)}: " if error.errno else ""
+            self._losses.append(Loss(at, f"{kind}{error.strerror or error}"))
         else:
             self._answers.append(time.monotonic() - self._began)
 
