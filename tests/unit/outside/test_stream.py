@@ -45,7 +45,7 @@ def test_a_loss_is_counted_and_widens_the_gap() -> None:
     assert (report.sent, report.lost) == (30, 5)
     assert 0.03 < report.longest_gap < 1
     assert report.gap_at == pytest.approx(0.09, abs=0.5)
-    assert {loss.reason for loss in report.losses} == {"Connection refused"}
+    assert {loss.reason for loss in report.losses} == {"ECONNREFUSED: Connection refused"}
     assert report.losses[0].at == pytest.approx(0.10, abs=0.5)
 
 
