@@ -207,17 +207,23 @@ def service_of(host: str) -> tuple[str, str] | None:
     return (labels[1], labels[0]) if len(labels) > 2 and labels[2] == "svc" else None
 
 
+def service_behind(cluster: str, snapshot: Snapshot) -> Manifest | None:
+    """The Service that a cluster's endpoints are of; None for an outside host, or where there is none to be read."""
+    key = service_of(parts_of(cluster)[0])
+    return snapshot.get("Service", *key) if key else None
+
+
 def no_port(cluster: str, snapshot: Snapshot) -> list[str]:
     """Whether a cluster's Service lacks its port, and what it has instead."""
-    host, _subset, port = parts_of(cluster)
-    key = service_of(host)
-    service = snapshot.get("Service", *key) if key else None
-    if key is None or service is None:
+    service = service_behind(cluster, snapshot)
+    if service is None:
         return []
+    _host, _subset, port = parts_of(cluster)
     ports = [int(one["port"]) for one in service["spec"].get("ports") or ()]
     if port in ports:
         return []
-    return [f"Service {key[0]}/{key[1]} has no port {port}; it has {', '.join(map(str, ports)) or 'none'}."]
+    space, name = service["metadata"]["namespace"], service["metadata"]["name"]
+    return [f"Service {space}/{name} has no port {port}; it has {', '.join(map(str, ports)) or 'none'}."]
 
 
 def no_cluster(cluster: str, snapshot: Snapshot) -> list[str]:
@@ -248,26 +254,24 @@ def no_cluster(cluster: str, snapshot: Snapshot) -> list[str]:
 
 def no_endpoints(cluster: str, snapshot: Snapshot) -> list[str]:
     """Why a cluster has nothing to send to."""
-    host, subset, port = parts_of(cluster)
-    key = service_of(host)
-    service = snapshot.get("Service", *key) if key else None
-    if key is None or service is None:
+    service = service_behind(cluster, snapshot)
+    if service is None or not snapshot.known("Pod"):
         return []
-    name = f"Service {key[0]}/{key[1]}"
-    if not snapshot.known("Pod"):
-        return []
+    _host, subset, port = parts_of(cluster)
+    space, own = service["metadata"]["namespace"], service["metadata"]["name"]
+    name = f"Service {space}/{own}"
     selector = service["spec"].get("selector")
-    there = [pod for pod in snapshot.all("Pod") if pod["metadata"].get("namespace") == key[0]]
+    there = [pod for pod in snapshot.all("Pod") if pod["metadata"].get("namespace") == space]
     picked = [pod for pod in selected(there, selector) if not leaving(pod)]
     labels = ",".join(f"{label}={value}" for label, value in (selector or {}).items())
     if not picked:
-        return [f"{name} asks for pods with {labels or 'no labels'}, and there are none in namespace {key[0]}."]
+        return [f"{name} asks for pods with {labels or 'no labels'}, and there are none in namespace {space}."]
     if subset:
         rules = [
             one
             for rule in snapshot.all("DestinationRule")
             for one in (rule.get("spec") or {}).get("subsets") or ()
-            if one.get("name") == subset and (rule["spec"].get("host") or "").split(".")[0] == key[1]
+            if one.get("name") == subset and (rule["spec"].get("host") or "").split(".")[0] == own
         ]
         wanted = rules[0].get("labels") if rules else None
         if wanted and not selected(picked, wanted):
