@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -42,6 +43,18 @@ spec:
           args: [--port=8080, --tcp=9090, --cluster={space}]
           readinessProbe: {{tcpSocket: {{port: 8080}}, periodSeconds: 2}}
 """
+
+
+def endpoints(cluster: Cluster, space: str) -> dict[str, list[Json]]:
+    """By gateway pod, what its Envoy says of each endpoint of the Service echo in this namespace."""
+    name = f"outbound|80||echo.{space}.svc.cluster.local"
+    found = {}
+    for pod in cluster.items("/api/v1/namespaces/istio-system/pods", {"istio": "ingressgateway"}):
+        own = pod["metadata"]["name"]
+        ((_status, body),) = cluster.ask_pod("istio-system", own, 15000, ["/clusters?format=json"])
+        (one,) = (one for one in json.loads(body)["cluster_statuses"] if one["name"] == name)
+        found[own] = one.get("host_statuses", [])
+    return found
 
 
 @pytest.fixture(scope="session")

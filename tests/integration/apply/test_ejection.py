@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Clus
 from outside import clients
 from outside.lab import Lab
 
-from integration.apply.conftest import Publish
+from integration.apply.conftest import Publish, endpoints
 
 Json = dict[str, Any]
 
@@ -29,17 +28,13 @@ spec:
 
 def ejected(cluster: Cluster, space: str) -> dict[str, dict[str, bool]]:
     """By gateway pod, whether each endpoint of the backend is ejected."""
-    name = f"outbound|80||echo.{space}.svc.cluster.local"
-    found = {}
-    for pod in cluster.items("/api/v1/namespaces/istio-system/pods", {"istio": "ingressgateway"}):
-        own = pod["metadata"]["name"]
-        ((_status, body),) = cluster.ask_pod("istio-system", own, 15000, ["/clusters?format=json"])
-        (one,) = (one for one in json.loads(body)["cluster_statuses"] if one["name"] == name)
-        found[own] = {
+    return {
+        pod: {
             host["address"]["socket_address"]["address"]: bool(host["health_status"].get("failed_outlier_check"))
-            for host in one.get("host_statuses", [])
+            for host in hosts
         }
-    return found
+        for pod, hosts in endpoints(cluster, space).items()
+    }
 
 
 @pytest.fixture(scope="module")

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any
 
 import pytest
 from ansible_collections.edgeway.istio.plugins.module_utils._cluster import Cluster
 from outside import clients
 from outside.lab import Lab, wait_for
 
-from integration.apply.conftest import Publish
+from integration.apply.conftest import Publish, endpoints
 
 
 def kept(cluster: Cluster, space: str) -> int:
     """How many connections the gateways' pods keep to the backend."""
-    name = f"outbound|80||echo.{space}.svc.cluster.local"
-    found = 0
-    for pod in cluster.items("/api/v1/namespaces/istio-system/pods", {"istio": "ingressgateway"}):
-        ((_status, body),) = cluster.ask_pod("istio-system", pod["metadata"]["name"], 15000, ["/clusters?format=json"])
-        (one,) = (one for one in json.loads(body)["cluster_statuses"] if one["name"] == name)
-        stats: list[dict[str, Any]] = [stat for host in one.get("host_statuses", ()) for stat in host["stats"]]
-        found += sum(int(stat.get("value", 0)) for stat in stats if stat["name"] == "cx_active")
-    return found
+    stats = [stat for hosts in endpoints(cluster, space).values() for host in hosts for stat in host["stats"]]
+    return sum(int(stat.get("value", 0)) for stat in stats if stat["name"] == "cx_active")
 
 
 @pytest.mark.parametrize("api", ["istio", "gateway_api"])
