@@ -6,7 +6,6 @@ parts to run only these, which prints their tables.
 
 import argparse
 import datetime
-import itertools
 import pathlib
 import platform
 import random
@@ -111,17 +110,10 @@ class Bench:
     def busy(self) -> str:
         """Nothing fails while both cores are busy: whatever moves the VIP is a false failover."""
         minutes = self.count / 2
-        with Watch(self.edges, self.lab.vip, period=0.02) as watch:
-            holder = watch.one_holder(10)
-            with suite.busy([edge for edge in self.edges if edge.name == holder], len(_cores())):
-                began = time.monotonic()
-                time.sleep(minutes * 60)
-                end = time.monotonic()
-            watched = [sample.holders for sample in watch.samples if began <= sample.at <= end]
-        moves = sum(1 for one, after in itertools.pairwise(watched) if one != after)
+        moves, pause = suite.changes_while_busy(self.edges, self.lab.vip, cores=len(_cores()), seconds=minutes * 60)
         return (
             f"{minutes:g} minutes with all cores kept busy by processes of normal priority on the holder: {moves} "
-            f"changes of holder, sampled every {watch.slowest():.0f} ms at worst."
+            f"changes of holder, sampled every {pause:.0f} ms at worst."
         )
 
     def metallb(self) -> str:

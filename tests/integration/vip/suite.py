@@ -2,9 +2,11 @@
 
 import contextlib
 import functools
+import itertools
 import pathlib
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import kubernetes
@@ -17,6 +19,7 @@ from outside.lab import INVENTORY, ROOT, Lab
 
 from integration.vip import faults, trial
 from integration.vip.machines import Machine
+from integration.vip.watch import Watch
 
 GATEWAY = ("--namespace=istio-system", "deployment/istio-ingressgateway")
 # Envoy's readiness, on the gateway's Service: no backend has a part in the answer
@@ -88,18 +91,28 @@ def _healthy(machine: Machine) -> bool:
     return bool(machine.run("sh", "-c", command, check=False).strip())
 
 
+def changes_while_busy(edges: Sequence[Machine], vip: str, *, cores: int, seconds: float) -> tuple[int, float]:
+    """How often the holder changes while that many of its cores are busy, and the longest pause between looks (ms)."""
+    with Watch(edges, vip) as watch:
+        holder = watch.one_holder(10)
+        with _busy(next(edge for edge in edges if edge.name == holder), cores):
+            began = time.monotonic()
+            time.sleep(seconds)
+            end = time.monotonic()
+    held = [sample.holders for sample in watch.samples if began <= sample.at <= end]
+    return sum(1 for one, after in itertools.pairwise(held) if one != after), watch.slowest()
+
+
 @contextlib.contextmanager
-def busy(edges: Sequence[Machine], cores: int) -> Iterator[None]:
-    """Keep that many cores of every edge busy with processes of normal priority: in the edge, for its CPU time."""
+def _busy(edge: Machine, cores: int) -> Iterator[None]:
+    """Keep that many cores busy with processes of normal priority: in the edge, for its CPU time."""
     units = [f"edgeway-busy-{number}" for number in range(cores)]
     try:
-        for edge in edges:
-            for unit in units:
-                edge.run("systemd-run", f"--unit={unit}", "sh", "-c", "while :; do :; done")
+        for unit in units:
+            edge.run("systemd-run", f"--unit={unit}", "sh", "-c", "while :; do :; done")
         yield
     finally:
-        for edge in edges:
-            edge.run("systemctl", "stop", *units, check=False)
+        edge.run("systemctl", "stop", *units, check=False)
 
 
 def gateway_gone(lab: Lab) -> faults.Fault:
