@@ -18,7 +18,9 @@ _HEADING = re.compile(r"-+< (.*) >-+")
 _LINE = re.compile(r"( *)(\S[^=]*?) = (.*)")
 # Interfaces whose addresses are nobody else's concern; kube-proxy in IPVS mode has every Service's on one, on all nodes
 _SILENT = ("lo", "kube-ipvs0")
-_WORDS = {"GOOD": "passed", "BAD": "failed"}
+# keepalived-checks.service writes these
+_WORDS = {"0": "passed", "1": "failed"}
+_CHECK = "check."
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,9 @@ def parse(text: str) -> State:
             )
         )
     checks = {
-        name: _WORDS.get(_fields(lines).get("Status", ""), "unknown")
-        for name, lines in _items(sections.get("VRRP Scripts", []), "VRRP Script")
+        name.removeprefix(_CHECK): _WORDS.get(_fields(lines).get("Status", ""), "unknown")
+        for name, lines in _items(sections.get("VRRP Track files", []), "Track file")
+        if name.startswith(_CHECK)
     }
     return State(tuple(routers), checks)
 

@@ -239,8 +239,8 @@ def read_checks(value: object, log: Log) -> list[Check]:
         for key in ("name", "command"):
             if key not in node:
                 node.add(key, "is missing")
-        interval = node.number("interval", 1, 3600, "keepalived runs checks at whole seconds") or 1
-        timeout = node.number("timeout", 1, 3600, "keepalived counts whole seconds") or 2
+        interval = node.number("interval", 1, 3600, "Write whole seconds") or 1
+        timeout = node.number("timeout", 1, 3600, "Write whole seconds") or 2
         rise = node.number("rise", 1, 1000) or 2
         fall = node.number("fall", 1, 1000) or 1
         tries = node.number("tries", 1, 10) or 2

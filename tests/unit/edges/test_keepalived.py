@@ -22,8 +22,10 @@ def test_parse() -> None:
 
 
 def test_parse_a_failed_check() -> None:
-    assert _keepalived.parse(DATA.replace("Status = GOOD", "Status = BAD")).checks == {"up": "failed"}
-    assert _keepalived.parse(DATA.replace("Status = GOOD", "Status = ODD")).checks == {"up": "unknown"}
+    start = DATA.index(" Track file = check.up")
+    for status, result in (("1", "failed"), ("7", "unknown")):
+        text = DATA[:start] + DATA[start:].replace("Status = 0", f"Status = {status}", 1)
+        assert _keepalived.parse(text).checks == {"up": result}
 
 
 def test_parse_several_routers() -> None:
