@@ -231,7 +231,8 @@ def _failed(error: Exception) -> dict[str, Any]:
     code = getattr(error, "errno", None)
     if isinstance(error, ssl.SSLError):
         wanted = "CERTIFICATE_REQUIRED" in text.upper().replace(" ", "_")
-        if isinstance(error, ssl.SSLEOFError):
+        # Which of the three depends on the context's options and on how far the handshake was
+        if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
             return {"failure": "closed", "reason": "the connection is closed during the TLS handshake"}
         if wanted:
             return {"failure": "client-certificate", "reason": "the gateway wants a client certificate"}

@@ -103,10 +103,14 @@ class Check:
 
     def _for_ever(self) -> None:
         due = time.monotonic()
-        while True:
-            self.once()
-            due = max(due + self._interval, time.monotonic())
-            time.sleep(max(0.0, due - time.monotonic()))
+        try:
+            while True:
+                self.once()
+                due = max(due + self._interval, time.monotonic())
+                time.sleep(max(0.0, due - time.monotonic()))
+        finally:
+            # Nobody need wait for one that can't be run
+            self.ran.set()
 
 
 def tell_systemd(message: str) -> None:

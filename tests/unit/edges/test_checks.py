@@ -46,7 +46,7 @@ def test_a_command_passes_or_fails() -> None:
 def test_one_that_takes_too_long_has_failed_with_all_that_it_started(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     assert not checks.passes(["sh", "-c", f"sleep 60 & echo $! >{pid}; wait"], 0.5)
-    for _ in range(100):
+    for _try in range(100):
         status = Path("/proc", pid.read_text().strip(), "status")
         if not status.exists() or "\nState:\tZ" in status.read_text():
             break
@@ -60,11 +60,11 @@ def test_what_came_of_it_is_written_when_it_changes(tmp_path: Path, capsys: pyte
     answers = iter([True, True, False, False, True])
     check = checks.Check(path, lambda: next(answers), 1, checks.Verdict(1, 2, checks.known(path)))
     seen = []
-    for _ in range(5):
+    for _run in range(5):
         check.once()
         seen.append((path.read_text(), path.stat().st_ino))
     assert [text for text, _inode in seen] == ["0\n", "0\n", "0\n", "1\n", "0\n"]
-    assert [one == after for (_, one), (_, after) in itertools.pairwise(seen)] == [True, True, False, False]
+    assert [one[1] == after[1] for one, after in itertools.pairwise(seen)] == [True, True, False, False]
     assert capsys.readouterr().out == "up passed\nup failed\nup passed\n"
 
 
