@@ -30,7 +30,7 @@ def test_it_comes_back_after_the_delay(lab: Lab, capsys: pytest.CaptureFixture[s
     with (
         Watch(edges, lab.vip) as watch,
         Stream(
-            http_attempt(lab.vip, "edge.example", READINESS.path, port=READINESS.port), rate=200, seconds=60
+            http_attempt(lab.vip, READINESS.host, READINESS.path, port=READINESS.port), rate=200, seconds=60
         ) as stream,
     ):
         wait_for(f"the VIP on {preferred.name}", lambda: watch.one_holder(20, calm=2) == preferred.name, seconds=30)

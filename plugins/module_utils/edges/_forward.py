@@ -200,8 +200,8 @@ def checks(services: Iterable[Mapping[str, Any]], address: str) -> list[dict[str
     """Commands by which the node at `address` asks kube-proxy whether a ready pod of each gateway is on it.
 
     A Service has a port for that only as a LoadBalancer with the traffic policy Local. Names are unique among gateways
-    of several namespaces. Each command asks twice, as checks run at whole seconds, and what a
-    gateway's end costs is kube-proxy's second and this one.
+    of several namespaces. Each command asks twice, as checks run at whole seconds, and what a gateway's end costs is
+    kube-proxy's second and this one.
     """
     asked = [each for each in services if each.get("spec", {}).get("healthCheckNodePort")] if address else []
     names = [str(each["metadata"]["name"]) for each in asked]
