@@ -16,13 +16,14 @@ import argparse
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from service import put, tell_systemd
 
 # At most so long keepalived waits at its start for what the checks say first
 FIRST = 15.0
@@ -72,13 +73,6 @@ def known(path: Path) -> bool | None:
         return None
 
 
-def put(path: Path, failed: bool) -> None:
-    """Write it at once: keepalived reads the file the moment it changes."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(f"{int(failed)}\n", encoding="ascii")
-    new.replace(path)
-
-
 class Check:
     """One check, run for ever: at each `interval` seconds, or when the run before is over."""
 
@@ -96,7 +90,8 @@ class Check:
         self._verdict.take(self._run())
         failed = bool(self._verdict.failed)
         if failed != self._written:
-            put(self._path, failed)
+            # At once, as keepalived reads the file the moment it changes
+            put(self._path, f"{int(failed)}\n")
             print(f"{self._path.name} {'failed' if failed else 'passed'}", flush=True)
             self._written = failed
         self.ran.set()
@@ -111,14 +106,6 @@ class Check:
         finally:
             # Nobody need wait for one that can't be run
             self.ran.set()
-
-
-def tell_systemd(message: str) -> None:
-    """Send a message as sd_notify does; nothing where systemd didn't start us."""
-    path = os.environ.get("NOTIFY_SOCKET")
-    if path:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(message.encode(), "\0" + path[1:] if path.startswith("@") else path)
 
 
 def main() -> int:

@@ -17,12 +17,13 @@ import argparse
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from service import put, tell_systemd
 
 PID_FILES = ("run/keepalived/vrrp.pid", "run/keepalived_vrrp.pid", "run/vrrp.pid")
 PERIOD = 0.25
@@ -155,22 +156,11 @@ def metrics(guard: Guard, held: Sequence[bool]) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace a file at once; a folder that isn't there is no reason to stop guarding."""
-    new = path.with_name(f".{path.name}.new")
+    """Write the metrics; a folder that isn't there is no reason to stop guarding."""
     try:
-        new.write_text(text, encoding="utf-8")
-        new.chmod(0o644)
-        new.replace(path)
+        put(path, text)
     except OSError as error:
         print(f"no metrics: {error}", flush=True)
-
-
-def tell_systemd(message: str) -> None:
-    """Send a message as sd_notify does; nothing where systemd didn't start us."""
-    path = os.environ.get("NOTIFY_SOCKET")
-    if path:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(message.encode(), "\0" + path[1:] if path.startswith("@") else path)
 
 
 def main() -> int:

@@ -71,7 +71,7 @@ def test_what_came_of_it_is_written_when_it_changes(tmp_path: Path, capsys: pyte
 def test_what_is_known_stays_until_runs_say_otherwise(tmp_path: Path) -> None:
     path = tmp_path / "up"
     assert checks.known(path) is None
-    checks.put(path, False)
+    checks.put(path, "0\n")
     assert checks.known(path) is False
     check = checks.Check(path, lambda: False, 1, checks.Verdict(2, 2, checks.known(path)))
     check.once()
