@@ -135,7 +135,7 @@ bench-findings: venv ## Apply each broken set-up to the lab that is up, cure it,
 	@PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests python -m bench.findings $(ARGS)
 
 .PHONY: bench-vip
-bench-vip: venv ## Measure failover on the lab that is up: 50 minutes, alone on the machine (ARGS=--help)
+bench-vip: venv ## Measure failover on the lab that is up: 65 minutes, alone on the machine (ARGS=--help)
 	@PYTHONPATH=$(CURDIR)/.ansible/collections:$(CURDIR)/tests python -m bench.vip $(ARGS)
 
 .PHONY: clean

@@ -29,12 +29,20 @@ class Loss:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """Times in seconds. `longest_gap` lies between good answers next to each other in time, or the stream's ends."""
+    """Times in seconds from the stream's start. `answered`: its beginning, each good answer, and its end."""
 
     sent: int
-    longest_gap: float
-    gap_at: float
+    answered: tuple[float, ...]
     losses: tuple[Loss, ...]
+
+    def gap(self, since: float = 0.0, until: float = math.inf) -> tuple[float, float]:
+        """(length, beginning) of the longest time without a good answer, of those that begin between two moments."""
+        gaps = [(after - at, at) for at, after in itertools.pairwise(self.answered) if since <= at < until]
+        return max(gaps, default=(0.0, 0.0))
+
+    @property
+    def longest_gap(self) -> float:
+        return self.gap()[0]
 
     @property
     def lost(self) -> int:
@@ -127,7 +135,7 @@ class Stream:
         self._interval = 1 / rate
         self._count = math.floor(rate * seconds)
         self._timeout = timeout
-        self._began = 0.0
+        self.began = 0.0
         self._sent = 0
         self._answers: list[float] = []
         self._losses: list[Loss] = []
@@ -136,7 +144,7 @@ class Stream:
         self._ended = 0.0
 
     def __enter__(self) -> "Stream":
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self._thread.start()
         return self
 
@@ -155,15 +163,15 @@ class Stream:
     @property
     def report(self) -> Report:
         """Whole once the `with` block is over."""
-        gap, gap_at = longest_gap(sorted([0.0, *self._answers, self._ended]))
-        return Report(self._sent, gap, gap_at, tuple(sorted(self._losses, key=lambda loss: loss.at)))
+        answered = (0.0, *sorted(self._answers), self._ended)
+        return Report(self._sent, answered, tuple(sorted(self._losses, key=lambda loss: loss.at)))
 
     async def _run(self) -> None:
         # A gap is the VIP's: clients don't wait for what else this machine has to do
         hurry()
         async with asyncio.TaskGroup() as group:
             for number in range(self._count):
-                delay = self._began + number * self._interval - time.monotonic()
+                delay = self.began + number * self._interval - time.monotonic()
                 if delay > 0:
                     await asyncio.sleep(delay)
                 if self._stop.is_set():
@@ -171,10 +179,10 @@ class Stream:
                 self._sent += 1
                 group.create_task(self._one())
             # The stream ends with its last attempt's beginning: one still under way may only add an answer
-            self._ended = time.monotonic() - self._began
+            self._ended = time.monotonic() - self.began
 
     async def _one(self) -> None:
-        at = time.monotonic() - self._began
+        at = time.monotonic() - self.began
         try:
             async with asyncio.timeout(self._timeout):
                 await self._attempt()
@@ -184,12 +192,7 @@ class Stream:
             kind = f"{errno.errorcode.get(error.errno, error.errno)}: " if error.errno else ""
             self._losses.append(Loss(at, f"{kind}{error.strerror or error}"))
         else:
-            self._answers.append(time.monotonic() - self._began)
-
-
-def longest_gap(moments: list[float]) -> tuple[float, float]:
-    """(length, beginning) of the longest of the spaces between moments, which are in order."""
-    return max(((after - before, before) for before, after in itertools.pairwise(moments)), default=(0.0, 0.0))
+            self._answers.append(time.monotonic() - self.began)
 
 
 def in_turn(ways: Mapping[str, Attempt], count: int) -> dict[str, list[float]]:

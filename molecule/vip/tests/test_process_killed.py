@@ -10,4 +10,4 @@ def test_one_edge_has_the_vip_afterwards(lab: Lab, capsys: pytest.CaptureFixture
     result = suite.run(lab, capsys, name, faults.FAULTS[name])
     suite.settled(result)
     assert result.none <= suite.FAILOVER
-    assert result.gap <= suite.FAILOVER
+    assert result.longest_gap <= suite.FAILOVER

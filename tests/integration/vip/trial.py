@@ -57,18 +57,26 @@ class Lasting:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Result:
-    """What one fault did. `fault` counts from the fault to its healing, `healing` from there to the end."""
+    """What one fault did. `fault` counts from the fault to its healing, `healing` from there to the end.
+
+    `gap` and `healing_gap` are the longest times without an answer that begin before and after the healing, in ms.
+    """
 
     name: str
     before: str
     fault: Tally
     healing: Tally
     gap: float
+    healing_gap: float
     sent: int
     lost: int
     reasons: str
     lasting: str
     slowest_sample: float
+
+    @property
+    def longest_gap(self) -> float:
+        return max(self.gap, self.healing_gap)
 
     @property
     def none(self) -> float:
@@ -88,7 +96,8 @@ class Result:
         return (
             f"{self.name}: {moved}; no holder {self.none:.0f} ms, two {self.several:.0f} ms; "
             f"one holder after {settled(self.fault)}, after the healing {settled(self.healing)}; "
-            f"longest gap {self.gap:.0f} ms, lost {self.lost} of {self.sent}"
+            f"longest gap {self.gap:.0f} ms, after the healing {self.healing_gap:.0f} ms; "
+            f"lost {self.lost} of {self.sent}"
             f"{f' ({self.reasons}; the fault at 1 s)' if self.reasons else ''}; "
             f"long-lived connection {self.lasting}; sampled every {self.slowest_sample:.0f} ms at worst"
         )
@@ -143,7 +152,8 @@ def run(
         before=before,
         fault=watch.tally(at, healed),
         healing=watch.tally(healed, end),
-        gap=report.longest_gap * 1000,
+        gap=report.gap(until=healed - clients.began)[0] * 1000,
+        healing_gap=report.gap(since=healed - clients.began)[0] * 1000,
         sent=report.sent,
         lost=report.lost,
         reasons=report.told,

@@ -44,7 +44,7 @@ def test_a_loss_is_counted_and_widens_the_gap() -> None:
     report = _run(_failing(10, 11, 12, 13, 14, error=ConnectionRefusedError(111, "Connection refused")))
     assert (report.sent, report.lost) == (30, 5)
     assert 0.03 < report.longest_gap < 1
-    assert report.gap_at == pytest.approx(0.09, abs=0.5)
+    assert report.gap()[1] == pytest.approx(0.09, abs=0.5)
     assert {loss.reason for loss in report.losses} == {"ECONNREFUSED: Connection refused"}
     assert report.losses[0].at == pytest.approx(0.10, abs=0.5)
 
@@ -69,11 +69,18 @@ def test_leaving_the_block_ends_the_stream() -> None:
 
 
 @pytest.mark.parametrize(
-    ("moments", "expected"),
-    [([], (0.0, 0.0)), ([0.0], (0.0, 0.0)), ([0.0, 1.0, 1.5, 4.0, 4.5], (2.5, 1.5))],
+    ("answered", "between", "expected"),
+    [
+        ([], {}, (0.0, 0.0)),
+        ([0.0], {}, (0.0, 0.0)),
+        ([0.0, 1.0, 1.5, 4.0, 4.5], {}, (2.5, 1.5)),
+        ([0.0, 1.0, 1.5, 4.0, 4.5], {"until": 1.5}, (1.0, 0.0)),
+        ([0.0, 1.0, 1.5, 4.0, 4.5], {"since": 1.5}, (2.5, 1.5)),
+        ([0.0, 1.0, 1.5, 4.0, 4.5], {"since": 1.6}, (0.5, 4.0)),
+    ],
 )
-def test_longest_gap(moments: list[float], expected: tuple[float, float]) -> None:
-    assert stream.longest_gap(moments) == expected
+def test_the_longest_gap(answered: list[float], between: dict[str, float], expected: tuple[float, float]) -> None:
+    assert stream.Report(0, tuple(answered), ()).gap(**between) == expected
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
