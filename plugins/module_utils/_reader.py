@@ -161,6 +161,21 @@ class Node:
             return None
         return int(value)
 
+    def seconds(self, key: str, low: float, high: float) -> float | None:
+        """Read a number of seconds between `low` and `high`, whole or not; a text counts as one, as for `number`."""
+        value = self._items.get(key)
+        if value is None:
+            return None
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", value):
+            value = float(value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            self.add(key, f"is {kind_of(value)}, a number is expected", f"Write seconds from {low:g} to {high:g}")
+            return None
+        if not low <= value <= high:
+            self.add(key, f"{value:g} is outside {low:g} to {high:g}", f"Write seconds from {low:g} to {high:g}")
+            return None
+        return value
+
     def flag(self, key: str, default: bool = False) -> bool:
         value = self._items.get(key)
         if value is None:

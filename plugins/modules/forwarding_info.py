@@ -94,10 +94,9 @@ checks:
   sample:
     node2:
       - name: istio-ingressgateway
-        command: >-
-          curl --silent --fail --max-time 1 --output /dev/null http://192.0.2.12:31000/healthz && sleep 0.5
-          && curl --silent --fail --max-time 1 --output /dev/null http://192.0.2.12:31000/healthz
-        timeout: 10
+        url: http://192.0.2.12:31000/healthz
+        interval: 0.2
+        rise: 10
 """
 
 from ansible.module_utils.basic import AnsibleModule

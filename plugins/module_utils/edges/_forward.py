@@ -197,26 +197,23 @@ def _proxy_problems(mode: str, kube_proxy: Mapping[str, Any] | None, addresses: 
 
 
 def checks(services: Iterable[Mapping[str, Any]], address: str) -> list[dict[str, Any]]:
-    """Commands by which the node at `address` asks kube-proxy whether a ready pod of each gateway is on it.
+    """Checks by which the node at `address` asks kube-proxy whether a ready pod of each gateway is on it.
 
     A Service has a port for that only as a LoadBalancer with the traffic policy Local. Names are unique among gateways
-    of several namespaces. Each command asks twice, as checks run at whole seconds, and what a gateway's end costs is
-    kube-proxy's second and this one.
+    of several namespaces. kube-proxy takes up to a second to know of a gateway's end, so it is asked often; an edge
+    counts as well again after two seconds.
     """
     asked = [each for each in services if each.get("spec", {}).get("healthCheckNodePort")] if address else []
     names = [str(each["metadata"]["name"]) for each in asked]
     host = f"[{address}]" if ":" in address else address
-    curl = "curl --silent --fail --max-time 1 --output /dev/null"
-    asks = [f"{curl} http://{host}:{each['spec']['healthCheckNodePort']}/healthz" for each in asked]
     return [
         {
             "name": name if names.count(name) == 1 else f"{each['metadata']['namespace']}-{name}",
-            "command": f"{ask} && sleep 0.5 && {ask}",
-            # curl has limits of its own. What takes longer is short of time on its cores, as a busy edge is; that says
-            # nothing of the gateway.
-            "timeout": 10,
+            "url": f"http://{host}:{each['spec']['healthCheckNodePort']}/healthz",
+            "interval": 0.2,
+            "rise": 10,
         }
-        for name, each, ask in zip(names, asked, asks, strict=True)
+        for name, each in zip(names, asked, strict=True)
     ]
 
 

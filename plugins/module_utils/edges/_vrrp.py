@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
@@ -33,8 +34,10 @@ IpInterface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]  # noqa: U
 MOST_EDGES = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,62}")
 _CHECK_NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,30}[a-z0-9])?")
+# Of an address or name, a port, a path and a query
+_URL = re.compile(r"http://[^/?#@\s\\]+(/[!\"$-~]*)?")
 _VIP_KEYS = ("address", "virtual_router_id", "interface", "edges", "group", "name")
-_CHECK_KEYS = ("name", "command", "interval", "timeout", "rise", "fall", "tries")
+_CHECK_KEYS = ("name", "command", "url", "interval", "timeout", "rise", "fall", "tries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +107,13 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A command that says whether this edge can serve. Times in seconds."""
+    """A shell's command, or a URL to ask, that says whether this edge can serve; "" for the other. Times in seconds."""
 
     name: str
     command: str
-    interval: int
-    timeout: int
+    url: str
+    interval: float
+    timeout: float
     rise: int
     fall: int
     tries: int
@@ -236,21 +240,43 @@ def read_checks(value: object, log: Log) -> list[Check]:
         node = Node(item, f"keepalived_checks[{index}]", log, _CHECK_KEYS)
         name = node.text("name", _CHECK_NAME, "a name of lower-case letters, digits, - and _")
         command = node.text("command")
-        for key in ("name", "command"):
-            if key not in node:
-                node.add(key, "is missing")
-        interval = node.number("interval", 1, 3600, "Write whole seconds") or 1
-        timeout = node.number("timeout", 1, 3600, "Write whole seconds") or 2
+        url = _read_url(node)
+        if "name" not in node:
+            node.add("name", "is missing")
+        if "command" not in node and "url" not in node:
+            node.add("command", "is missing, and so is `url`", "Write a shell's command, or the URL to ask")
+        if "command" in node and "url" in node:
+            node.add("url", "stands beside `command`", "Keep one of the two, or make two checks of them")
+        interval = node.seconds("interval", 0.1, 3600) or 1
+        timeout = node.seconds("timeout", 0.1, 3600) or 2
         rise = node.number("rise", 1, 1000) or 2
         fall = node.number("fall", 1, 1000) or 1
         tries = node.number("tries", 1, 10) or 2
-        if name is None or command is None:
+        if name is None:
             continue
         if any(name == other.name for other in checks):
             node.add("name", f"`{name}` is taken by another check", "Give each check its own name")
             continue
-        checks.append(Check(name, command, interval, timeout, rise, fall, tries))
+        checks.append(Check(name, command or "", url, interval, timeout, rise, fall, tries))
     return checks
+
+
+def _read_url(node: Node) -> str:
+    text = node.text("url") or ""
+    if not text:
+        return ""
+    try:
+        parts = urllib.parse.urlsplit(text)
+        fine = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine or not _URL.fullmatch(text):
+        node.add(
+            "url",
+            f"`{text}` is not an http URL",
+            "Write it as `http://127.0.0.1:8080/healthz`, or ask in another way with `command`",
+        )
+    return text
 
 
 def find_interface(

@@ -7,26 +7,36 @@ keepalived could run them itself, but it does so in the process that sends adver
 for locks of the kernel on the files mapped there, such as the C library. Any process may hold one while it waits for a
 core: where all cores were busy that took up to a second, in real time too, and VRRP allows a third of that.
 
-Usage: checks --folder FOLDER --command COMMAND [--check NAME INTERVAL TIMEOUT RISE FALL ...]
+Usage: checks [NAME ...]           run each once, by hand, and say which fail
+       checks --results FOLDER     run all for ever
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import http.client
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+import urllib.parse
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from service import put, tell_systemd
 
+# A check a line, as a JSON object, and comments
+CONFIG = Path("/etc/keepalived/checks.conf")
 # At most so long keepalived waits at its start for what the checks say first
 FIRST = 15.0
+# Seconds between the tries of one run
+BETWEEN = 0.2
 
 
 class Verdict:
@@ -54,9 +64,34 @@ class Verdict:
             self._against = 0
 
 
-def passes(command: list[str], timeout: float) -> bool:
-    """Run a command; one that takes longer than `timeout` seconds is ended, with what it started, and has failed."""
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as process:
+def passes(check: Mapping[str, Any]) -> bool:
+    """Run a check as the role's options have it: at most `tries` times, until it passes."""
+    for left in reversed(range(check["tries"])):
+        if answers(check["url"], check["timeout"]) if check["url"] else succeeds(check["command"], check["timeout"]):
+            return True
+        if left:
+            time.sleep(BETWEEN)
+    return False
+
+
+def answers(url: str, timeout: float) -> bool:
+    """Ask an http URL, and take what the kubelet's probes take: a status from 200 to 399, here of the URL itself."""
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
+    try:
+        connection.request("GET", parts._replace(scheme="", netloc="").geturl() or "/")
+        return 200 <= connection.getresponse().status < 400
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def succeeds(command: str, timeout: float) -> bool:
+    """Run a shell's command; one that takes longer than `timeout` seconds is ended, with all that it started."""
+    quiet = subprocess.DEVNULL
+    shell = ["/bin/sh", "-c", command]
+    with subprocess.Popen(shell, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True) as process:
         try:
             return process.wait(timeout) == 0
         except subprocess.TimeoutExpired:
@@ -108,38 +143,53 @@ class Check:
             self.ran.set()
 
 
-def main() -> int:
-    """Run all checks until one can't be run any more: systemd starts them anew then."""
-    parser = argparse.ArgumentParser(
-        description="Run an edge's checks, and tell keepalived in files what came of them."
-    )
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--command", required=True, help="run with a check's name")
-    metavar = ("NAME", "INTERVAL", "TIMEOUT", "RISE", "FALL")
-    parser.add_argument("--check", action="append", default=[], nargs=5, metavar=metavar)
-    options = parser.parse_args()
+def for_ever(checks: list[dict[str, Any]], folder: Path) -> int:
+    """Run all until one can't be run any more: systemd starts them anew then."""
     # Of checks that are no more; one that is added again begins anew
-    for path in options.folder.iterdir():
-        if path.name not in {check[0] for check in options.check}:
+    for path in folder.iterdir():
+        if path.name not in {check["name"] for check in checks}:
             path.unlink()
-    checks = []
-    for name, interval, timeout, rise, fall in options.check:
-        path = options.folder / name
-
-        def run(name: str = name, timeout: float = float(timeout)) -> bool:
-            return passes([options.command, name], timeout)
-
-        checks.append(Check(path, run, float(interval), Verdict(int(rise), int(fall), known(path))))
+    running = []
     for check in checks:
-        check.thread.start()
+        path = folder / check["name"]
+        verdict = Verdict(check["rise"], check["fall"], known(path))
+        running.append(Check(path, functools.partial(passes, check), check["interval"], verdict))
+    for each in running:
+        each.thread.start()
     end = time.monotonic() + FIRST
-    for check in checks:
-        check.ran.wait(max(0.0, end - time.monotonic()))
+    for each in running:
+        each.ran.wait(max(0.0, end - time.monotonic()))
     tell_systemd("READY=1")
-    while all(check.thread.is_alive() for check in checks):
+    while all(each.thread.is_alive() for each in running):
         tell_systemd("WATCHDOG=1")
         time.sleep(1)
     return 1
+
+
+def by_hand(checks: list[dict[str, Any]], names: list[str]) -> int:
+    """Run those of that name, or all, and say which fail; 2 where there is none of a name."""
+    for name in names:
+        if name not in {check["name"] for check in checks}:
+            print(f"there is no check {name}", file=sys.stderr)
+            return 2
+    failed = [check["name"] for check in checks if (not names or check["name"] in names) and not passes(check)]
+    for name in failed:
+        print(f"{name} fails", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def main() -> int:
+    """Read which checks there are, and run them."""
+    parser = argparse.ArgumentParser(
+        description="Run an edge's checks, and tell keepalived in files what came of them."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a check to run once; all of them without one")
+    parser.add_argument("--results", type=Path, help="run all for ever, and write there what comes of it")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="the checks, as the role wrote them")
+    options = parser.parse_args()
+    lines = options.config.read_text(encoding="utf-8").splitlines()
+    checks = [json.loads(line) for line in lines if not line.startswith("#")]
+    return for_ever(checks, options.results) if options.results else by_hand(checks, options.names)
 
 
 if __name__ == "__main__":

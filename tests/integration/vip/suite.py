@@ -87,7 +87,7 @@ def ready(lab: Lab, edges: Sequence[Machine]) -> None:
 
 def _healthy(machine: Machine) -> bool:
     """Whether all checks passed: as keepalived does, by running them."""
-    command = "systemctl is-active --quiet keepalived && /usr/libexec/keepalived-vip/check && echo well"
+    command = "systemctl is-active --quiet keepalived && /usr/libexec/keepalived-vip/checks && echo well"
     return bool(machine.run("sh", "-c", command, check=False).strip())
 
 

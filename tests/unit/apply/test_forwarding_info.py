@@ -41,7 +41,7 @@ def test_nodes_ask_kube_proxy_for_their_own_gateway_pods(run: Run) -> None:
     assert not found["changed"]
     assert found["listeners"] == []
     ((check,),) = found["checks"].values()
-    assert check["command"].endswith("http://192.0.2.11:31000/healthz")
+    assert check["url"] == "http://192.0.2.11:31000/healthz"
     assert any("no ready gateway pod" in str(warning) for warning in found["warnings"])
 
 

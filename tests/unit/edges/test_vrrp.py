@@ -19,6 +19,22 @@ EDGES = [
 ]
 
 
+WRONG_URLS = (
+    "https://127.0.0.1/",
+    "127.0.0.1:80",
+    "http://",
+    "http://:80/",
+    "http://127.0.0.1:99999/",
+    "http://127.0.0.1:0/",
+    "http://127.0.0.1:http/",
+    "http://[::1/",
+    "http://me@127.0.0.1/",
+    "http://127.0.0.1/a b",
+    "http://127.0.0.1/#a",
+    "http://127.0.0.1/ä",
+)
+
+
 def links(*addresses: str, interface: str = "eth0") -> list[dict[str, Any]]:
     entries = [address.split("/") for address in addresses]
     return [
@@ -190,7 +206,16 @@ def test_the_narrowest_network_decides_the_interface() -> None:
             ["keepalived_virtual_servers: need IPVS, and the kernel of edge node2 has no module ip_vs"],
         ),
         ([], {"checks": [{"name": "A b", "command": "true"}]}, ["keepalived_checks[0].name: `A b` is not a name"]),
-        ([], {"checks": [{"name": "a"}]}, ["keepalived_checks[0].command: is missing"]),
+        ([], {"checks": [{"name": "a"}]}, ["keepalived_checks[0].command: is missing, and so is `url`"]),
+        (
+            [],
+            {"checks": [{"name": "a", "command": "true", "url": "http://127.0.0.1/"}]},
+            ["keepalived_checks[0].url: stands beside `command`"],
+        ),
+        *(
+            ([], {"checks": [{"name": "a", "url": url}]}, [f"keepalived_checks[0].url: `{url}` is not an http URL"])
+            for url in WRONG_URLS
+        ),
         ([], {"checks": "true"}, ["keepalived_checks: is not a list"]),
         (
             [],
@@ -200,7 +225,12 @@ def test_the_narrowest_network_decides_the_interface() -> None:
         (
             [],
             {"checks": [{"name": "a", "command": "true", "interval": 0}]},
-            ["keepalived_checks[0].interval: 0 is outside 1 to 3600"],
+            ["keepalived_checks[0].interval: 0 is outside 0.1 to 3600"],
+        ),
+        (
+            [],
+            {"checks": [{"name": "a", "command": "true", "timeout": "5s"}]},
+            ["keepalived_checks[0].timeout: is a text, a number is expected"],
         ),
     ],
 )
@@ -209,6 +239,13 @@ def test_problems(vips: Any, options: dict[str, Any], expected: list[str]) -> No
     assert len(found) == len(expected)
     for problem, start in zip(found, expected, strict=True):
         assert problem.startswith(start)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1", "http://[::1]:8080/healthz?full=1", "http://localhost/100%25"])
+def test_a_check_asks_a_url(url: str) -> None:
+    found = plan([], checks=[{"name": "a", "url": url, "interval": "0.2", "timeout": 0.5}])
+    assert found.problems == ()
+    assert found.checks == (_vrrp.Check("a", "", url, 0.2, 0.5, rise=2, fall=1, tries=2),)
 
 
 def test_more_edges_than_priorities() -> None:
