@@ -28,7 +28,7 @@ BACKEND = trial.Target(80, host="web.example")
 
 # All in milliseconds. The role's default. A holder lets go when it hears its successor's first advert, which may be
 # just before that one has the address: that nobody has it for less than an advert is no failure
-ADVERT = 100.0
+ADVERT = 80.0
 SETTLED = 2000.0
 SETTLED_FROZEN = 5000.0
 
