@@ -81,7 +81,8 @@ def answers(url: str, timeout: float) -> bool:
     try:
         connection.request("GET", parts._replace(scheme="", netloc="").geturl() or "/")
         return 200 <= connection.getresponse().status < 400
-    except (OSError, http.client.HTTPException):
+    except (OSError, UnicodeError, http.client.HTTPException):
+        # A name that can't be one in DNS, such as a..b, is a UnicodeError
         return False
     finally:
         connection.close()

@@ -130,6 +130,10 @@ def test_nobody_answers_a_url() -> None:
     assert not checks.passes(check(url=f"http://127.0.0.1:{port}/"))
 
 
+def test_a_name_that_cannot_be_one_fails_its_own_check_alone() -> None:
+    assert not checks.passes(check(url="http://a..b/"))
+
+
 def test_what_answers_is_not_http() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
